@@ -81,9 +81,14 @@ pub(crate) fn jail_over<'a>(
     let all: Vec<PathBuf> = lowers.iter().chain([&place.upper]).cloned().collect();
     let gids: Vec<u32> = user.groups.iter().copied().chain([user.gid]).collect();
     let foreign = store.layers().prepare_for_command(&all, user.uid, &gids)?;
-    let (work, stubs) = (place.new_dir()?, place.new_dir()?);
+    let (work, mount_points_dir) = (place.new_dir()?, place.new_dir()?);
     let lowers = lowers.into_iter().map(Into::into).collect();
-    let root = JailRoot::Overlay { lowers, upper: place.upper.clone().into(), work: work.into(), stubs: stubs.into() };
+    let root = JailRoot::Overlay {
+        lowers,
+        upper: place.upper.clone().into(),
+        work: work.into(),
+        mount_points_dir: mount_points_dir.into(),
+    };
     let mut jail = Jail::new(root, Vec::new());
     jail.user = user;
     jail.extra_ids =

@@ -168,12 +168,12 @@ impl GzipWriter {
 
 impl Write for GzipWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(MEMBER_INPUT_BYTES - self.piece.len());
-        self.piece.extend_from_slice(&bytes[..taken]);
+        let length = bytes.len().min(MEMBER_INPUT_BYTES - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..length]);
         if self.piece.len() == MEMBER_INPUT_BYTES {
             self.end_piece()?;
         }
-        Ok(taken)
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -100,9 +100,9 @@ impl<'a> GitProgram<'a> {
     }
 
     /// Returns the last lines of the error output, with credentials redacted.
-    fn failure_reason(&self, said: &str) -> String {
-        let said = said.replace(self.remote, &redacted(self.remote));
-        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+    fn failure_reason(&self, stderr: &str) -> String {
+        let stderr = stderr.replace(self.remote, &redacted(self.remote));
+        let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
         let words: Vec<&str> = lines.map(|line| line.strip_prefix("fatal: ").unwrap_or(line)).collect();
         let user = self.remote.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
         let last = words[words.len().saturating_sub(4)..].join("; ");
@@ -278,11 +278,11 @@ impl<'a> CredentialHelper<'a> {
         // The helper may have exited already; its status tells.
         let _ = stdin.write_all(input);
         drop(stdin);
-        let (told, said) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let mut text = Vec::new();
             let read = stdout.take(MAX_HELPER_OUTPUT_BYTES).read_to_end(&mut text);
-            told.send(read.map(|_| String::from_utf8_lossy(&text).into_owned()))
+            sender.send(read.map(|_| String::from_utf8_lossy(&text).into_owned()))
         });
         let mut waited = Duration::ZERO;
         let status = loop {
@@ -300,7 +300,7 @@ impl<'a> CredentialHelper<'a> {
             }
         };
         // A child process of the helper may still hold the pipe open.
-        let text = said.recv_timeout(HELPER_OUTPUT_TIMEOUT).map_err(|_| "its answer does not end".to_owned())?;
+        let text = receiver.recv_timeout(HELPER_OUTPUT_TIMEOUT).map_err(|_| "its answer does not end".to_owned())?;
         let text = text.map_err(|error| error.to_string())?;
         Ok(if status.success() { HelperOutcome::Success(text) } else { HelperOutcome::Failure(text) })
     }

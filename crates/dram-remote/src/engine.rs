@@ -280,9 +280,9 @@ impl Engine {
     }
 
     fn refusal(&self, status: u16, body: &[u8]) -> EngineError {
-        let said = serde_json::from_slice::<EngineMessage>(body).ok();
-        let said = said.and_then(|said| said.message.or(said.error).or(said.cause));
-        let why = said.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned());
+        let message = serde_json::from_slice::<EngineMessage>(body).ok();
+        let message = message.and_then(|message| message.message.or(message.error).or(message.cause));
+        let why = message.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned());
         let why = format!("{status} {why}").trim().to_owned();
         self.refused(Some(status), why)
     }
@@ -304,15 +304,15 @@ impl Engine {
             return Ok(0);
         }
         let Ok(all) = self.get_json::<Vec<ListedImage>>("/images/json") else { return Ok(0) };
-        let mut most = 0;
+        let mut shared_layers = 0;
         for image in all.iter().take(MAX_INSPECTED_IMAGES).filter(|image| is_image_id(&image.id)) {
             let Ok(inspected) = self.get_json::<InspectedImage>(&format!("/images/{}/json", image.id)) else {
                 continue;
             };
             let same = inspected.root_fs.layers.iter().zip(diff_ids);
-            most = most.max(same.take_while(|(has, wanted)| **has == wanted.to_string()).count());
+            shared_layers = shared_layers.max(same.take_while(|(has, wanted)| **has == wanted.to_string()).count());
         }
-        Ok(most)
+        Ok(shared_layers)
     }
 
     /// Loads an archive of images, which `write` writes, into the engine.
@@ -349,7 +349,7 @@ impl Engine {
         // The status may be 200 and a later message an error: every line of the body is a message.
         let lines =
             body.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<EngineMessage>(line).ok());
-        match lines.filter_map(|said| said.error).next() {
+        match lines.filter_map(|message| message.error).next() {
             Some(why) => Err(self.refused(None, why).into()),
             None => Ok(()),
         }

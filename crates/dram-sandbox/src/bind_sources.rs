@@ -116,8 +116,8 @@ fn clone_below(directory: &[u8], path: &[u8]) -> Result<OwnedFd, SandboxError> {
 }
 
 fn clone_path(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
-    let wanted = if path.is_empty() { b"/" } else { path };
-    let found = open_in_root(root, wanted, OFlags::PATH).map_err(|e| match e {
+    let source_path = if path.is_empty() { b"/" } else { path };
+    let found = open_in_root(root, source_path, OFlags::PATH).map_err(|e| match e {
         Errno::NOENT | Errno::NOTDIR => SandboxError::SourceMissing { path: lossy_text(path) },
         other => SandboxError::mount("look up the source", path, other),
     })?;

@@ -99,8 +99,8 @@ impl JailDevices {
         if insecure {
             make_insecure_devices(at);
         }
-        for (says, name) in DEV_LINKS {
-            symlinkat(*says, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
+        for (target, name) in DEV_LINKS {
+            symlinkat(*target, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
         }
         let pts = create_mount("devpts", &devpts_options(), DEVICE_ATTRIBUTES)?;
         attach(pts.as_fd(), nodes.mount.as_fd()).map_err(|e| SandboxError::mount("mount on", "/dev/pts", e))?;

@@ -17,12 +17,12 @@ const HEADER_SIZE: usize = 4096;
 
 /// Executes the command. Returns only if that failed.
 pub(crate) fn execute_command(jail: &Jail) -> SandboxError {
-    let asked = jail.argv.first().map_or(b"".as_slice(), Vec::as_slice);
+    let program = jail.argv.first().map_or(b"".as_slice(), Vec::as_slice);
     let (Ok(argv), Ok(env)) = (to_c_strings(&jail.argv), to_c_strings(&jail.env)) else {
         return SandboxError::Description { what: "a word contains a NUL byte".to_owned() };
     };
     let mut refused = None;
-    for candidate in program_candidates(jail, asked) {
+    for candidate in program_candidates(jail, program) {
         let Ok(program) = CString::new(candidate.as_slice()) else { continue };
         let error = sys::execve(&program, &argv, &env);
         match error {
@@ -34,7 +34,7 @@ pub(crate) fn execute_command(jail: &Jail) -> SandboxError {
             _ => return explain_exec_error(&candidate, error),
         }
     }
-    refused.unwrap_or_else(|| SandboxError::CommandNotFound { program: lossy_text(asked) })
+    refused.unwrap_or_else(|| SandboxError::CommandNotFound { program: lossy_text(program) })
 }
 
 fn to_c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, alloc::ffi::NulError> {
@@ -42,14 +42,14 @@ fn to_c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, alloc::ffi::NulError> 
 }
 
 /// The paths at which the command may be. An empty entry in `PATH` is the working directory.
-fn program_candidates(jail: &Jail, asked: &[u8]) -> Vec<Vec<u8>> {
-    if asked.contains(&b'/') {
-        return vec![asked.to_vec()];
+fn program_candidates(jail: &Jail, program: &[u8]) -> Vec<Vec<u8>> {
+    if program.contains(&b'/') {
+        return vec![program.to_vec()];
     }
     let path = jail.env_value(b"PATH").unwrap_or(DEFAULT_PATH);
     let join = |directory: &[u8]| {
         let directory = if directory.is_empty() { b"." } else { directory };
-        [directory, b"/", asked].concat()
+        [directory, b"/", program].concat()
     };
     path.split(|byte| *byte == b':').map(join).collect()
 }

@@ -41,11 +41,11 @@ pub fn end_helper(code: i32) -> ! {
 }
 
 fn run_helper(control: &OwnedFd) -> i32 {
-    let told = match supervise_command(control) {
+    let sent = match supervise_command(control) {
         Ok((exit, usage)) => ipc::send(control.as_fd(), &HelperEvent::Ended { exit, usage }, None),
         Err(error) => ipc::send(control.as_fd(), &HelperEvent::Failed(error), None),
     };
-    i32::from(told.is_err())
+    i32::from(sent.is_err())
 }
 
 fn supervise_command(control: &OwnedFd) -> Result<(CommandExit, CommandUsage), SandboxError> {
@@ -63,19 +63,19 @@ fn supervise_command(control: &OwnedFd) -> Result<(CommandExit, CommandUsage), S
     // The maps of a process that is not dumpable cannot be written.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::helper_connection("set up", e))?;
     let signals = sys::open_signalfd(&FORWARDED_SIGNALS).map_err(|e| SandboxError::helper_connection("set up", e))?;
-    let (ours, theirs) = ipc::socket_pair().map_err(|e| SandboxError::helper_connection("set up", e))?;
+    let (helper_end, init_end) = ipc::socket_pair().map_err(|e| SandboxError::helper_connection("set up", e))?;
     match clone_into_namespaces(jail.network)? {
         CloneResult::Child => {
-            drop(ours);
-            let error = init::run_init(&jail, theirs.as_fd(), control.as_fd());
-            let _ = ipc::send(theirs.as_fd(), &HelperEvent::Failed(error), None);
+            drop(helper_end);
+            let error = init::run_init(&jail, init_end.as_fd(), control.as_fd());
+            let _ = ipc::send(init_end.as_fd(), &HelperEvent::Failed(error), None);
             sys::exit_now(1)
         }
         CloneResult::Parent(command) => {
-            drop(theirs);
+            drop(init_end);
             let attribute = jail.owner_attribute.unwrap_or_default();
             close_command_streams()?;
-            let failed = forward_until_end(control.as_fd(), signals.as_fd(), command.as_fd(), ours, &attribute);
+            let failed = forward_until_end(control.as_fd(), signals.as_fd(), command.as_fd(), helper_end, &attribute);
             let exit = reap_command(command.as_fd())?;
             failed?.map_or(Ok((exit, command_usage())), Err)
         }

@@ -72,7 +72,7 @@ pub enum JailRoot {
         /// with `volatile` cannot be mounted again on the same one.
         work: HostPath,
         /// An empty directory for the mount points that the image lacks. They never reach `upper`.
-        stubs: HostPath,
+        mount_points_dir: HostPath,
     },
 }
 
@@ -149,9 +149,12 @@ impl Jail {
     /// Refuses an invalid description: a relative path, a NUL byte, no command, a bind mount without layers.
     #[cfg(feature = "std")]
     pub(crate) fn validate(&self) -> Result<(), SandboxError> {
-        let JailRoot::Overlay { lowers, upper, work, stubs } = &self.root;
+        let JailRoot::Overlay { lowers, upper, work, mount_points_dir } = &self.root;
         let refuse = |what: String| Err(SandboxError::Description { what });
-        let host = lowers.iter().chain([upper, work, stubs]).chain(self.mounts.iter().flat_map(JailMount::host_paths));
+        let host = lowers
+            .iter()
+            .chain([upper, work, mount_points_dir])
+            .chain(self.mounts.iter().flat_map(JailMount::host_paths));
         if let Some(path) = host.into_iter().map(HostPath::as_bytes).find(|path| !path.starts_with(b"/")) {
             return refuse(format!("`{}` is not an absolute path", lossy_text(path)));
         }

@@ -152,13 +152,13 @@ pub(crate) fn path_components(path: &[u8]) -> impl DoubleEndedIterator<Item = Ve
 
 /// Replaces the link at the end of `place` by its target.
 fn follow_link(link: &OwnedFd, place: &mut MountPointPath, pending: &mut VecDeque<Vec<u8>>) -> Result<(), Errno> {
-    let says = readlinkat(link, "", Vec::new())?.into_bytes();
+    let target_text = readlinkat(link, "", Vec::new())?.into_bytes();
     place.components.pop();
-    if says.starts_with(b"/") {
+    if target_text.starts_with(b"/") {
         place.components.clear();
     }
     place.existing = place.components.len();
-    for component in path_components(&says).rev() {
+    for component in path_components(&target_text).rev() {
         pending.push_front(component);
     }
     Ok(())
@@ -174,7 +174,7 @@ fn wrong_kind_error(target: &MountTarget<'_>, at: &[u8], found: FileType) -> San
             "a special file"
         }
     };
-    let wanted = match target.kind {
+    let expected = match target.kind {
         _ if at != target.path.strip_prefix(b"/").unwrap_or(target.path) && !target.refuse_links => {
             "something to mount on"
         }
@@ -184,34 +184,34 @@ fn wrong_kind_error(target: &MountTarget<'_>, at: &[u8], found: FileType) -> San
     SandboxError::MountPoint {
         path: format!("/{}", lossy_text(at)),
         found: found.to_owned(),
-        wanted: wanted.to_owned(),
+        wanted: expected.to_owned(),
     }
 }
 
-/// Creates the missing components of `place` in the directory `stubs`.
+/// Creates the missing components of `place` in the directory `mount_points_dir`.
 pub(crate) fn create_mount_point(
     view: &impl TreeView,
-    stubs: &[u8],
+    mount_points_dir: &[u8],
     place: &MountPointPath,
     kind: MountPointKind,
 ) -> Result<(), SandboxError> {
     let failed =
         |source: Errno| SandboxError::MountPointCreation { path: lossy_text(&place.path()), source: source.into() };
-    let mut here = open_directory(CWD, stubs).map_err(failed)?;
+    let mut directory = open_directory(CWD, mount_points_dir).map_err(failed)?;
     let mut copied = Vec::new();
     for (index, component) in place.components.iter().enumerate() {
         let last = index + 1 == place.components.len();
         if last && kind == MountPointKind::File {
-            make_file(here.as_fd(), component).map_err(failed)?;
+            make_file(directory.as_fd(), component).map_err(failed)?;
             break;
         }
-        let next = make_directory(here.as_fd(), component).map_err(failed)?;
+        let next = make_directory(directory.as_fd(), component).map_err(failed)?;
         if index < place.existing {
             let path = place.components.get(..=index).unwrap_or_default();
             let original = view.lookup(path).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
-            copied.push((original.status, here, component.as_slice()));
+            copied.push((original.status, directory, component.as_slice()));
         }
-        here = next;
+        directory = next;
     }
     // Innermost first, as an entry made in a directory changes the directory's time.
     for (status, parent, name) in copied.into_iter().rev() {

@@ -67,21 +67,22 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
     if jail.insecure && !initial {
         return Err(SandboxError::Insecure);
     }
-    let JailRoot::Overlay { stubs, .. } = &jail.root;
-    let around = BindContext { anchor_dir: stubs.as_bytes(), initial_userns: initial, allow_devices: jail.insecure };
-    let wanted = jail.mounts.iter().enumerate().map(|(number, mount)| PendingMount::new(mount, number, &around));
-    let mut wanted = wanted.collect::<Result<Vec<_>, _>>()?;
-    let root = mount_root(jail, &mut wanted, initial)?;
+    let JailRoot::Overlay { mount_points_dir, .. } = &jail.root;
+    let around =
+        BindContext { anchor_dir: mount_points_dir.as_bytes(), initial_userns: initial, allow_devices: jail.insecure };
+    let pending = jail.mounts.iter().enumerate().map(|(number, mount)| PendingMount::new(mount, number, &around));
+    let mut pending = pending.collect::<Result<Vec<_>, _>>()?;
+    let root = mount_root(jail, &mut pending, initial)?;
     mount_proc(root.as_fd(), jail.insecure)?;
     mount_sys(root.as_fd(), jail, initial)?;
     // As in BuildKit, a requested mount on `/dev/shm` replaces the default one.
-    let own_shm = wanted.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
+    let own_shm = pending.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
     let shm_size = (!own_shm).then_some(jail.shm_size);
     let devices = JailDevices::mount_dev(root.as_fd(), shm_size, jail.insecure, initial)?;
     devices.replace_null_streams()?;
     let open = |size| devices.open_terminal(root.as_fd(), jail.user.uid, size);
     let terminal = jail.terminal.map(open).transpose()?;
-    for mount in &wanted {
+    for mount in &pending {
         mount.mount(root.as_fd(), &devices, !jail.insecure)?;
     }
     if !jail.insecure {
@@ -118,43 +119,50 @@ pub(crate) fn separate_mounts() -> Result<Option<OwnedFd>, Errno> {
 }
 
 /// Mounts the overlay, with mount points for everything, on the directory of the mount points.
-fn mount_root(jail: &Jail, wanted: &mut [PendingMount<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
-    let JailRoot::Overlay { lowers, upper, work, stubs } = &jail.root;
-    let stubs = stubs.as_bytes();
+fn mount_root(jail: &Jail, pending: &mut [PendingMount<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
+    let JailRoot::Overlay { lowers, upper, work, mount_points_dir } = &jail.root;
+    let mount_points_dir = mount_points_dir.as_bytes();
     let failed = |step| move |(path, e): (&[u8], Errno)| SandboxError::mount(step, path, e);
     let all = [upper].into_iter().chain(lowers).map(HostPath::as_bytes);
     let view = MergedLayersView::open(all, !initial).map_err(failed("open the layer"))?;
-    create_missing_mount_points(&view, stubs, wanted)?;
+    create_missing_mount_points(&view, mount_points_dir, pending)?;
     drop(view);
     let mut below: Vec<&[u8]> = lowers.iter().map(HostPath::as_bytes).collect();
-    if !mount_points::is_empty_dir(stubs).map_err(|e| failed("read the directory of mount points")((stubs, e)))? {
-        below.insert(0, stubs);
+    if !mount_points::is_empty_dir(mount_points_dir)
+        .map_err(|e| failed("read the directory of mount points")((mount_points_dir, e)))?
+    {
+        below.insert(0, mount_points_dir);
     }
     let writable = Some((upper.as_bytes(), work.as_bytes()));
-    let overlay =
-        OverlayMount { lowers: below, writable, userxattr: !initial, allow_devices: jail.insecure, anchor_dir: stubs };
+    let overlay = OverlayMount {
+        lowers: below,
+        writable,
+        userxattr: !initial,
+        allow_devices: jail.insecure,
+        anchor_dir: mount_points_dir,
+    };
     let root = overlay.mount()?;
-    let place = open(stubs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| SandboxError::mount("open", stubs, e))?;
-    attach(root.as_fd(), place.as_fd()).map_err(|e| SandboxError::mount("mount the root on", stubs, e))?;
+    let place = open(mount_points_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| SandboxError::mount("open", mount_points_dir, e))?;
+    attach(root.as_fd(), place.as_fd()).map_err(|e| SandboxError::mount("mount the root on", mount_points_dir, e))?;
     Ok(root)
 }
 
 fn create_missing_mount_points(
     view: &MergedLayersView,
-    stubs: &[u8],
-    wanted: &mut [PendingMount<'_>],
+    mount_points_dir: &[u8],
+    pending: &mut [PendingMount<'_>],
 ) -> Result<(), SandboxError> {
     let mut covered = Vec::new();
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
         let target = MountTarget { path, kind: MountPointKind::Directory, refuse_links: true };
         let place = mount_points::resolve_target(view, &target, &covered)?;
         if place.is_missing() {
-            mount_points::create_mount_point(view, stubs, &place, target.kind)?;
+            mount_points::create_mount_point(view, mount_points_dir, &place, target.kind)?;
         }
         covered.push(place.components().to_vec());
     }
-    wanted.iter_mut().try_for_each(|mount| mount.prepare_mount_point(view, stubs, &mut covered))
+    pending.iter_mut().try_for_each(|mount| mount.prepare_mount_point(view, mount_points_dir, &mut covered))
 }
 
 /// Attaches the detached `mount` to the place that `target` refers to.

@@ -100,8 +100,8 @@ impl OverlayMount<'_> {
     /// Mounts with `fsconfig`, each directory by its descriptor's path: no limit of length, nothing to escape. Returns
     /// `None` if the kernel does not support it.
     fn mount_with_fsconfig(&self) -> Result<Option<OwnedFd>, SandboxError> {
-        let here = |error| SandboxError::mount("prepare an overlay in", "/", error);
-        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(here)?;
+        let failed = |error| SandboxError::mount("prepare an overlay in", "/", error);
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
         for (index, lower) in self.lowers.iter().enumerate() {
             match set_layer_option(context.as_fd(), "lowerdir+", lower) {
                 // The key is new in Linux 6.7; overlayfs of older kernels does not know it.
@@ -135,11 +135,11 @@ impl OverlayMount<'_> {
     /// Mounts with one option string, for kernels before 6.7. Every path is a descriptor's path, which contains no
     /// character with a meaning in options.
     fn mount_with_option_string(&self) -> Result<OwnedFd, SandboxError> {
-        let mut held = Vec::new();
+        let mut open_layers = Vec::new();
         let mut name = |path: &[u8]| {
             let fd = open_directory(path).map_err(|error| SandboxError::mount("open the layer", path, error))?;
             let name = fd_path(fd.as_fd());
-            held.push(fd);
+            open_layers.push(fd);
             Ok::<_, SandboxError>(name)
         };
         let lowers = self.lowers.iter().map(|lower| name(lower)).collect::<Result<Vec<_>, _>>()?;
@@ -202,11 +202,11 @@ fn set_layer_option(context: BorrowedFd<'_>, key: &str, path: &[u8]) -> Result<(
 
 /// An error with the message of the kernel, which says more than its number.
 fn layer_error(step: &str, path: &[u8], error: Errno, context: BorrowedFd<'_>) -> SandboxError {
-    let mut said = [0; 512];
-    let length = rustix::io::read(context, &mut said).unwrap_or(0);
-    let said = lossy_text(said.get(..length).unwrap_or_default());
+    let mut message = [0; 512];
+    let length = rustix::io::read(context, &mut message).unwrap_or(0);
+    let message = lossy_text(message.get(..length).unwrap_or_default());
     // A message of the kernel begins with a letter for its severity.
-    let step = match said.trim().split_once(' ') {
+    let step = match message.trim().split_once(' ') {
         Some((_, why)) => format!("{step} (the kernel says: {why})"),
         None => step.to_owned(),
     };

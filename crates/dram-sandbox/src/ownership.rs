@@ -24,22 +24,22 @@ const UNCHANGED_ID: u32 = u32::MAX;
 /// # Errors
 /// Fails when no process uses the filter any more.
 pub(crate) fn answer_chown(listener: BorrowedFd<'_>, attribute: &str) -> Result<(), Errno> {
-    let asked = match sys::receive_notification(listener) {
+    let notification = match sys::receive_notification(listener) {
         // The calling process was killed meanwhile.
         Err(Errno::NOENT | Errno::INTR) => return Ok(()),
-        asked => asked?,
+        notification => notification?,
     };
-    let wanted = ChownCall::from_notification(&asked);
-    let error = match wanted.open_target(&asked) {
+    let call = ChownCall::from_notification(&notification);
+    let error = match call.open_target(&notification) {
         // Only now it is certain that the inspected process is the caller: its pid was not reused.
-        Ok(Some((file, root))) if sys::is_notification_valid(listener, asked.id) => {
-            wanted.record_owner(&file, &root, attribute)
+        Ok(Some((file, root))) if sys::is_notification_valid(listener, notification.id) => {
+            call.record_owner(&file, &root, attribute)
         }
         Ok(_) => 0,
         Err(errno) => errno.raw_os_error(),
     };
     // Fails when the calling process was killed meanwhile.
-    let _ = sys::answer_notification(listener, asked.id, error);
+    let _ = sys::answer_notification(listener, notification.id, error);
     Ok(())
 }
 
@@ -56,10 +56,10 @@ struct ChownCall {
 
 impl ChownCall {
     #[allow(clippy::cast_possible_truncation, reason = "the kernel reads these arguments as 32 bits too")]
-    fn from_notification(asked: &SyscallNotification) -> ChownCall {
-        let [first, second, third, fourth, flags, _] = asked.arguments;
+    fn from_notification(notification: &SyscallNotification) -> ChownCall {
+        let [first, second, third, fourth, flags, _] = notification.arguments;
         let no_follow = libc::AT_SYMLINK_NOFOLLOW as u64;
-        match asked.number {
+        match notification.number {
             libc::SYS_fchown => {
                 ChownCall { at: Some(first as i32), path: None, flags: 0, uid: second as u32, gid: third as u32 }
             }
@@ -75,8 +75,8 @@ impl ChownCall {
     }
 
     /// Opens the file, and the root directory of the process. Returns `None` if the root cannot be opened.
-    fn open_target(&self, asked: &SyscallNotification) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
-        let process = format!("/proc/{}", asked.pid);
+    fn open_target(&self, notification: &SyscallNotification) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
+        let process = format!("/proc/{}", notification.pid);
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let Ok(root) = open(format!("{process}/root"), flags, Mode::empty()) else { return Ok(None) };
         let start = match self.at {
@@ -101,9 +101,9 @@ impl ChownCall {
             let start = readlinkat(CWD, start, Vec::new()).map_err(|_| Errno::BADF)?;
             [start.as_bytes(), b"/", &path].concat()
         };
-        let mut how = OFlags::PATH;
-        how.set(OFlags::NOFOLLOW, self.flags & libc::AT_SYMLINK_NOFOLLOW as u64 != 0);
-        open_in_root(root.as_fd(), &whole, how).map(|file| Some((file, root)))
+        let mut flags = OFlags::PATH;
+        flags.set(OFlags::NOFOLLOW, self.flags & libc::AT_SYMLINK_NOFOLLOW as u64 != 0);
+        open_in_root(root.as_fd(), &whole, flags).map(|file| Some((file, root)))
     }
 
     /// Records the owner. Returns the error number for the caller, usually 0.
@@ -116,8 +116,8 @@ impl ChownCall {
         }
         // Changes the owner to the current one: this copies the file up into the layer, and clears setuid bits as
         // always.
-        let given = chownat(file, "", Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::EMPTY_PATH);
-        if let Err(errno @ (Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::IO)) = given {
+        let changed = chownat(file, "", Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::EMPTY_PATH);
+        if let Err(errno @ (Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::IO)) = changed {
             return errno.raw_os_error();
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());

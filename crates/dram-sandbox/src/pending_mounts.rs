@@ -54,12 +54,12 @@ impl<'a> PendingMount<'a> {
         })
     }
 
-    /// Creates the mount point in `stubs` if the image lacks it. A target below a `covered` path must wait until that
-    /// is mounted; the target of this mount is added to them.
+    /// Creates the mount point in `mount_points_dir` if the image lacks it. A target below a `covered` path must wait until
+    /// that is mounted; the target of this mount is added to them.
     pub(crate) fn prepare_mount_point(
         &mut self,
         view: &MergedLayersView,
-        stubs: &[u8],
+        mount_points_dir: &[u8],
         covered: &mut Vec<Vec<Vec<u8>>>,
     ) -> Result<(), SandboxError> {
         let place = mount_points::resolve_target(view, &self.target, covered)?;
@@ -69,7 +69,7 @@ impl<'a> PendingMount<'a> {
         }
         if place.is_missing() {
             self.missing_in_image = true;
-            mount_points::create_mount_point(view, stubs, &place, self.target.kind)?;
+            mount_points::create_mount_point(view, mount_points_dir, &place, self.target.kind)?;
         }
         covered.push(place.components().to_vec());
         Ok(())
@@ -138,21 +138,22 @@ fn create_nested_mount_point(
         other => SandboxError::MountPointCreation { path: lossy_text(target.path), source: other.into() },
     };
     let (existing, missing) = place.split_existing();
-    let mut here = open_in_root(root, &join_components(existing), OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
-    if mount_id(here.as_fd()).map_err(failed)? == mount_id(root).map_err(failed)? {
+    let mut directory =
+        open_in_root(root, &join_components(existing), OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+    if mount_id(directory.as_fd()).map_err(failed)? == mount_id(root).map_err(failed)? {
         let why =
             format!("a link in another mount leads it to `/{}`, which the image lacks", lossy_text(&place.path()));
         return Err(SandboxError::ForbiddenMountPoint { path: lossy_text(target.path), why });
     }
     for (index, name) in missing.iter().enumerate() {
         if index + 1 == missing.len() && target.kind == MountPointKind::File {
-            mount_points::make_file(here.as_fd(), name).map_err(failed)?;
+            mount_points::make_file(directory.as_fd(), name).map_err(failed)?;
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            return rustix::fs::openat(&here, name.as_slice(), flags, rustix::fs::Mode::empty()).map_err(failed);
+            return rustix::fs::openat(&directory, name.as_slice(), flags, rustix::fs::Mode::empty()).map_err(failed);
         }
-        here = mount_points::make_directory(here.as_fd(), name).map_err(failed)?;
+        directory = mount_points::make_directory(directory.as_fd(), name).map_err(failed)?;
     }
-    Ok(here)
+    Ok(directory)
 }
 
 /// The id of the mount that a file lies on.

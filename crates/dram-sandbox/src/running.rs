@@ -61,14 +61,14 @@ impl Jail {
             let what = "a terminal must be asked for in the jail and in its streams".to_owned();
             return Err(SandboxError::Description { what });
         }
-        let (ours, theirs) =
+        let (control, helper_end) =
             ipc::socket_pair().map_err(|e| SandboxError::helper_connection("make a connection to", e))?;
         let description =
             self.to_memory_file().map_err(|e| SandboxError::helper_connection("serialize the jail for", e))?;
-        ipc::send(ours.as_fd(), &HelperRequest::Start, Some(description.as_fd()))
+        ipc::send(control.as_fd(), &HelperRequest::Start, Some(description.as_fd()))
             .map_err(|e| SandboxError::helper_connection("send the jail to", e))?;
-        let child = start_helper(theirs, io)?;
-        let mut running = RunningJail { helper: child, control: Arc::new(ours), terminal: None, end: None };
+        let child = start_helper(helper_end, io)?;
+        let mut running = RunningJail { helper: child, control: Arc::new(control), terminal: None, end: None };
         running.wait_for_start()?;
         Ok(running)
     }

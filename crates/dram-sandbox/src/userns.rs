@@ -75,9 +75,9 @@ pub fn enter_user_namespace() -> Result<ProcessPrivilege, MissingHostSupport> {
     let answer = answer.map_err(|e| namespace_refused(&e))?;
     match (source, answer.as_str()) {
         (Ok(source), "") => Ok(ProcessPrivilege::UserNamespace { uid, ids: source.count(), limitation: None }),
-        (source, said) => {
+        (source, answer) => {
             map_single_id(uid, gid).map_err(|e| namespace_refused(&e))?;
-            let limited = source.err().unwrap_or_else(|| said.to_owned());
+            let limited = source.err().unwrap_or_else(|| answer.to_owned());
             Ok(ProcessPrivilege::UserNamespace { uid, ids: 1, limitation: Some(limited) })
         }
     }
@@ -113,7 +113,7 @@ impl IdSource {
     /// The number of user ids that the namespace will have.
     pub(crate) fn count(&self) -> u64 {
         match self {
-            IdSource::Subordinate(lent) => lent.users.count + 1,
+            IdSource::Subordinate(subordinate) => subordinate.users.count + 1,
             IdSource::Inherited(users, _) => {
                 users.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()).sum()
             }
@@ -122,8 +122,10 @@ impl IdSource {
 
     fn write_maps(&self, pid: i32, uid: u32, gid: u32) -> Result<(), String> {
         match self {
-            IdSource::Subordinate(lent) => run_mapping_tool(&lent.newuidmap, pid, uid, &lent.users)
-                .and_then(|()| run_mapping_tool(&lent.newgidmap, pid, gid, &lent.groups)),
+            IdSource::Subordinate(subordinate) => {
+                run_mapping_tool(&subordinate.newuidmap, pid, uid, &subordinate.users)
+                    .and_then(|()| run_mapping_tool(&subordinate.newgidmap, pid, gid, &subordinate.groups))
+            }
             IdSource::Inherited(users, groups) => {
                 let write = |name: &str, map: &str| {
                     let done = fs::write(format!("/proc/{pid}/{name}"), map);

@@ -283,11 +283,11 @@ impl<R: Read> TarReader<R> {
     /// # Errors
     /// Fails when the stream fails or ends too early.
     pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
-        let most = usize::try_from(self.remaining).map_or(buffer.len(), |left| left.min(buffer.len()));
-        if most == 0 {
+        let limit = usize::try_from(self.remaining).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if limit == 0 {
             return Ok(0);
         }
-        match self.read_stream(&mut buffer[..most])? {
+        match self.read_stream(&mut buffer[..limit])? {
             0 => Err(TarError::Truncated { what: format!("{}", self.current) }),
             got => {
                 self.remaining -= got as u64;

@@ -148,8 +148,8 @@ impl RegistryEndpoint {
             what: what.to_owned(),
             why: format!("`{url}` cannot be asked for: {error}"),
         })?;
-        let most = Some(TLS_PROBE_TIMEOUT.min(self.settings.stall_timeout));
-        let answer = agent.run(agent.configure_request(request).timeout_global(most).build());
+        let timeout = Some(TLS_PROBE_TIMEOUT.min(self.settings.stall_timeout));
+        let answer = agent.run(agent.configure_request(request).timeout_global(timeout).build());
         answer.map(drop).map_err(|error| self.transport_error(what, &url, &error))
     }
 

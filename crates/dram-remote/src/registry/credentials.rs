@@ -97,8 +97,8 @@ impl CredentialStore {
         }
         let auths = file.get("auths").and_then(Value::as_object);
         let place = || path.display().to_string();
-        for wanted in matching_keys(host, repository) {
-            let entries = auths.into_iter().flatten().filter(|(key, _)| normalise_key(key) == wanted);
+        for accepted_key in matching_keys(host, repository) {
+            let entries = auths.into_iter().flatten().filter(|(key, _)| normalise_key(key) == accepted_key);
             for (_, entry) in entries {
                 if let Some(secret) = parse_entry(path, entry)? {
                     return Ok(Some(FoundCredentials { secret, source: place() }));
@@ -112,11 +112,11 @@ impl CredentialStore {
     }
 
     fn ask_helper(&self, name: &str, host: &str) -> Result<Option<FoundCredentials>, RegistryError> {
-        let keeper = CredentialHelper::new(&self.search_path, name);
-        let said = keeper
+        let helper = CredentialHelper::new(&self.search_path, name);
+        let outcome = helper
             .run("get", docker_key(host).as_bytes())
             .map_err(|why| helper_error("read credentials", name, &why))?;
-        let text = match said {
+        let text = match outcome {
             HelperOutcome::Success(text) => text,
             HelperOutcome::Failure(why) if is_unknown_host(&why) => return Ok(None),
             HelperOutcome::Failure(why) => return Err(helper_error("read credentials", name, &why)),

@@ -182,10 +182,10 @@ impl Read for BlobReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let left = self.blob.size.saturating_sub(self.offset);
-            let most = usize::try_from(left.max(1)).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let limit = usize::try_from(left.max(1)).map_or(buffer.len(), |left| left.min(buffer.len()));
             let (before, stall) = self.endpoint.now_and_stall();
             let read = match &mut self.body {
-                Some(body) => body.read(&mut buffer[..most]),
+                Some(body) => body.read(&mut buffer[..limit]),
                 None => Ok(0),
             };
             match read {

@@ -70,7 +70,7 @@ pub(super) fn get(
 
 fn read(what: &str, reply: RegistryResponse, expected: Option<Digest>) -> Result<FetchedManifest, RegistryError> {
     let wrong = |why: String| RegistryError::InvalidResponse { what: what.to_owned(), why };
-    let told = header(&reply.headers, "docker-content-digest").map(str::to_owned);
+    let header_digest = header(&reply.headers, "docker-content-digest").map(str::to_owned);
     let kind = media_type(&reply.headers);
     let bytes = read_bounded(reply.body, LARGEST_DOCUMENT as u64).map_err(|error| RegistryError::Unreachable {
         what: what.to_owned(),
@@ -82,8 +82,10 @@ fn read(what: &str, reply: RegistryResponse, expected: Option<Digest>) -> Result
     if let Some(expected) = expected.filter(|expected| *expected != digest) {
         return Err(wrong(format!("its content is {digest}, and not {expected}")));
     }
-    if let Some(told) = told.filter(|told| told.starts_with("sha256:") && *told != digest.to_string()) {
-        return Err(wrong(format!("its content is {digest}, and its header says {}", sanitise(&told))));
+    if let Some(header_digest) = header_digest
+        .filter(|header_digest| header_digest.starts_with("sha256:") && *header_digest != digest.to_string())
+    {
+        return Err(wrong(format!("its content is {digest}, and its header says {}", sanitise(&header_digest))));
     }
     let media_type = media_type_of(&bytes, kind).map_err(wrong)?;
     Ok(FetchedManifest { descriptor: Descriptor::new(&media_type, digest, bytes.len() as u64), bytes })
@@ -141,8 +143,8 @@ pub(super) fn put(
         return Err(endpoint.refusal(&what, reply));
     }
     match header(&reply.headers, "docker-content-digest") {
-        Some(told) if told.starts_with("sha256:") && told != document.digest.to_string() => {
-            let why = format!("`{}` has stored another one, {}", endpoint.host(), sanitise(told));
+        Some(header_digest) if header_digest.starts_with("sha256:") && header_digest != document.digest.to_string() => {
+            let why = format!("`{}` has stored another one, {}", endpoint.host(), sanitise(header_digest));
             return Err(RegistryError::InvalidResponse { what, why });
         }
         Some(_) | None => {}

@@ -24,10 +24,10 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Reads the whole `body`, or returns `None` when it is longer than `most` bytes.
-pub(super) fn read_bounded(body: Body, most: u64) -> std::io::Result<Option<Vec<u8>>> {
+pub(super) fn read_bounded(body: Body, max_bytes: u64) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    body.into_reader().take(most + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= most).then_some(bytes))
+    body.into_reader().take(max_bytes + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= max_bytes).then_some(bytes))
 }
 
 /// Returns `text` with control and bidirectional characters escaped, and truncated.

@@ -156,7 +156,7 @@ impl TokenRequest<'_> {
 }
 
 /// Merges the scopes `own` and `theirs`, separated by spaces. A scope that one of ours covers is not repeated.
-pub(super) fn merge_scopes(own: &str, theirs: &str) -> String {
+pub(super) fn merge_scopes(own: &str, offered: &str) -> String {
     let parts = |scope: &str| scope.rsplit_once(':').map(|(of, actions)| (of.to_owned(), actions.to_owned()));
     let covers = |one: &str, other: &str| match (parts(one), parts(other)) {
         (Some((of, has)), Some((what, wants))) => {
@@ -165,7 +165,7 @@ pub(super) fn merge_scopes(own: &str, theirs: &str) -> String {
         _ => one == other,
     };
     let mut all: Vec<&str> = own.split_ascii_whitespace().collect();
-    for scope in theirs.split_ascii_whitespace() {
+    for scope in offered.split_ascii_whitespace() {
         if !all.iter().any(|one| covers(one, scope)) {
             all.push(scope);
         }
@@ -216,8 +216,8 @@ mod tests {
             ("repository:x:pull", "repository:me/x:pull", "repository:x:pull repository:me/x:pull"),
             ("repository:x:pull", "all all", "repository:x:pull all"),
         ];
-        for (own, theirs, expected) in table {
-            assert_eq!(merge_scopes(own, theirs), expected, "{own} {theirs}");
+        for (own, offered, expected) in table {
+            assert_eq!(merge_scopes(own, offered), expected, "{own} {offered}");
         }
         assert_eq!(percent_encode("a b/c:~\u{e9}"), "a%20b%2Fc%3A~%C3%A9");
     }

@@ -34,7 +34,7 @@ impl JailFixture {
     pub(crate) fn bare_image() -> JailFixture {
         let number = FIXTURE_NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("dram-sandbox-{}-{number}", std::process::id()));
-        for name in ["upper", "work", "stubs", "base/bin"] {
+        for name in ["upper", "work", "mount_points", "base/bin"] {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
         copy_program(Path::new("/bin/busybox"), &dir.join("base/bin/busybox"));
@@ -87,7 +87,7 @@ impl JailFixture {
             lowers: self.lowers.iter().map(|path| path.as_path().into()).collect(),
             upper: self.dir.join("upper").into(),
             work: self.dir.join("work").into(),
-            stubs: self.dir.join("stubs").into(),
+            mount_points_dir: self.dir.join("mount_points").into(),
         };
         let mut jail = Jail::new(root, argv.iter().map(|word| word.as_bytes().to_vec()).collect());
         jail.env = vec![b"PATH=/bin".to_vec()];
@@ -137,8 +137,8 @@ impl Drop for JailFixture {
 
 /// Makes the work directory and the mount point directory new: each serves one mount only.
 pub(crate) fn reset_work_dirs(jail: &Jail) {
-    let JailRoot::Overlay { work, stubs, .. } = &jail.root else { panic!("a new kind of root") };
-    for directory in [work, stubs] {
+    let JailRoot::Overlay { work, mount_points_dir, .. } = &jail.root else { panic!("a new kind of root") };
+    for directory in [work, mount_points_dir] {
         fs::remove_dir_all(directory).unwrap();
         fs::create_dir(directory).unwrap();
     }

@@ -25,7 +25,7 @@ fn an_image_with_all_mount_points_needs_none_created() {
     jail.mounts = vec![shown("/etc/hosts", "127.0.0.1 localhost\n")];
     assert_eq!(run_ok(&jail), "127.0.0.1 localhost\nthrown away\n");
     assert_eq!(house.changed_paths(), ["/hello"]);
-    assert_eq!(fs::read_dir(house.dir.join("stubs")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(house.dir.join("mount_points")).unwrap().count(), 0);
 }
 
 #[test]
