@@ -152,6 +152,20 @@ impl<'a> LayerProvider<'a> {
         Ok(ids)
     }
 
+    /// Returns the directories of `layers`, lowest first, or `None` if one of them is not in the store.
+    pub(crate) fn find_stored(&self, layers: &[Layer]) -> Result<Option<Vec<LayerId>>, StoreError> {
+        let mut ids = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let id = match layer {
+                Layer::Local(id) | Layer::Cached { id, .. } => self.store.layers().has(id).then(|| id.clone()),
+                Layer::Base { diff_id, .. } => self.store.layers().find_unpacked(diff_id, &ids)?,
+            };
+            let Some(id) = id else { return Ok(None) };
+            ids.push(id);
+        }
+        Ok(Some(ids))
+    }
+
     /// Makes those of `layers` available that are not layers of base images.
     pub(crate) fn ensure_stored(&self, layers: &[Layer]) -> Result<(), LayerError> {
         let ids = layers.iter().filter_map(Layer::stored_id);

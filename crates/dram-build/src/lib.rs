@@ -36,6 +36,7 @@ mod layer_time_tests;
 mod layer_writer;
 #[cfg(test)]
 mod layer_writer_tests;
+mod linked_dirs;
 mod local_executor;
 mod parallel;
 mod remote_fetcher;

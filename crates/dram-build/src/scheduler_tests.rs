@@ -187,6 +187,46 @@ fn a_linked_copy_is_cached_over_other_layers() {
 }
 
 #[test]
+fn a_linked_copy_that_changes_a_directory_of_the_base_gives_a_warning() {
+    let house = TestHouse::new();
+    house.write("f", "1");
+    house.write("dir/g", "1");
+    let warning = |copy: &str| {
+        let done = house.build(&format!("FROM scratch\nCOPY --chmod=1777 f /tmp/a\nCOPY f /usr/bin/b\n{copy}\n"));
+        done.snapshot();
+        let remarks = done.events.into_iter().filter_map(|event| event.strip_prefix("remark ").map(str::to_owned));
+        remarks.collect::<Vec<String>>().join("\n")
+    };
+    let tmp = "`--link` copies without looking at the layers below: `/tmp` gets mode 0755 and owner 0:0 instead of mode \
+               1777 and owner 0:0";
+    let cases = [
+        ("COPY f /tmp/f", ""),
+        ("COPY --link f /tmp/f", tmp),
+        // The same for a cache hit.
+        ("COPY --link f /tmp/f", tmp),
+        ("COPY --link f /tmp/", tmp),
+        ("ADD --link f /tmp/f", tmp),
+        ("COPY --link dir /tmp", tmp),
+        ("COPY --link --chmod=1777 f /tmp/f", ""),
+        ("COPY --link f /usr/bin/f", ""),
+        ("COPY --link f /new/dir/f", ""),
+        ("COPY --link f /", ""),
+        (
+            "COPY --link --chown=200 f /usr/bin/c",
+            "`--link` copies without looking at the layers below: `/usr` gets mode 0755 and owner 200:200 instead of \
+             mode 0755 and owner 0:0, `/usr/bin` gets mode 0755 and owner 200:200 instead of mode 0755 and owner 0:0",
+        ),
+        (
+            "COPY --link f /usr/bin/b/",
+            "`--link` copies without looking at the layers below: a directory `/usr/bin/b` replaces what was there",
+        ),
+    ];
+    for (copy, expected) in cases {
+        assert_eq!(warning(copy), expected, "{copy}");
+    }
+}
+
+#[test]
 fn a_base_image_that_no_step_reads_is_not_pulled() {
     let (house, image) = (TestHouse::new(), MemoryImage::new(&[&[("etc/a", "1")], &[("etc/b", "2")]]));
     house.write("f", "1");

@@ -14,6 +14,7 @@ use crate::execute_copy::{CopyBase, CopyRequest, SourceTree};
 use crate::executor::{ExecuteEvent, ExecuteOp, ExecuteRequest, ExecutedStep, ResourceUsage};
 use crate::fetched_source::{FetchedSource, fetch_sources};
 use crate::layer_provider::RootedTree;
+use crate::linked_dirs;
 use crate::select_sources::{self, SearchedTree};
 use crate::step_location::StepLocation;
 use crate::why::{BuildRecorder, StepEnd, StepOutcome};
@@ -66,7 +67,11 @@ pub(crate) fn execute_step(
         }
         StepOp::Copy(copy) => {
             let ground = CopyBase::of(world.options.layers, step, copy, &below)?;
-            doing.execute_copy(copy, &ground, stages)?
+            let record = doing.execute_copy(copy, &ground, stages)?;
+            if copy.link {
+                doing.warn_of_hidden_dirs(copy, &record, &below)?;
+            }
+            record
         }
     };
     let layer = record.layer.map(|id| world.options.layers.step_layer(id));
@@ -302,6 +307,19 @@ impl StepRunner<'_> {
         let (owner, remotes) = (ground.owner, self.world.options.remotes);
         let request = CopyRequest { copy, owner, from, selected: &selected, fetched: brought, remotes };
         self.cached_or_execute(&keys, &ground.below, &ExecuteOp::Copy(request))
+    }
+
+    /// Warns of directories of the layers below that a copy with `--link` hides. Nothing is fetched or unpacked for it:
+    /// without the layers in the store there is no warning.
+    fn warn_of_hidden_dirs(&self, copy: &CopyOp, record: &CacheRecord, below: &Snapshot) -> Result<(), BuildError> {
+        let (provider, layers) = (self.world.options.layers, self.world.options.store().layers());
+        let Some(made) = record.layer.as_ref().filter(|made| layers.has(made)) else { return Ok(()) };
+        let Some(below) = provider.find_stored(&below.layers)? else { return Ok(()) };
+        let (made, below) = (layers.view(std::slice::from_ref(made))?, layers.view(&below)?);
+        if let Some(remark) = linked_dirs::hidden_dirs_warning((self.step, copy), &made, &below)? {
+            (self.tell)(BuildEvent::Remark(Box::new(remark)));
+        }
+        Ok(())
     }
 
     pub(crate) fn source_name(&self, from: &InputRef) -> String {
