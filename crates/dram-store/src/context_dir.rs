@@ -27,6 +27,8 @@ const TIMESTAMP_RESOLUTION: i64 = 2;
 /// defaults of Linux.
 const DEFAULT_WRITE_BACK_TIME: i64 = 70;
 const INDEX_MAGIC: &[u8; 8] = b"dramctx3";
+/// The index that earlier versions wrote in a store of the same format. It is intact, and replaced by the next build.
+const EARLIER_INDEX_MAGIC: &[u8; 8] = b"dramctx2";
 
 /// What to do with the digests that earlier builds saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,17 +317,20 @@ fn write_index(all: &BTreeMap<TreePath, CachedFileDigest>) -> Vec<u8> {
     out
 }
 
-/// Returns true if the index of a context is intact.
+/// Returns true if the index of a context is intact, also one of an earlier version.
 pub(crate) fn is_intact_index(path: &Path) -> bool {
-    atomic_file::read_limited(path, MAX_INDEX_SIZE).ok().flatten().and_then(|bytes| read_index(&bytes)).is_some()
+    let Some(bytes) = atomic_file::read_limited(path, MAX_INDEX_SIZE).ok().flatten() else { return false };
+    read_index(&bytes).is_some() || index_body(&bytes).is_some_and(|body| body.starts_with(EARLIER_INDEX_MAGIC))
+}
+
+/// Returns the bytes before the checksum, if it is right.
+fn index_body(bytes: &[u8]) -> Option<&[u8]> {
+    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    (blake3::hash(body).as_bytes() == sum).then_some(body)
 }
 
 fn read_index(bytes: &[u8]) -> Option<BTreeMap<TreePath, CachedFileDigest>> {
-    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if blake3::hash(body).as_bytes() != sum {
-        return None;
-    }
-    let mut rest = body.strip_prefix(INDEX_MAGIC)?;
+    let mut rest = index_body(bytes)?.strip_prefix(INDEX_MAGIC)?;
     let mut all = BTreeMap::new();
     while !rest.is_empty() {
         let length = u32::from_le_bytes(take_bytes(&mut rest)?);
