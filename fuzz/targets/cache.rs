@@ -34,7 +34,8 @@ fn open(config: Descriptor, bytes: &[u8], annotation: Option<&str>) {
     let mut manifest = Manifest::new(config.clone(), layers);
     let annotation = annotation.map(|text| ("vnd.dram.cache.v1".to_owned(), text.to_owned()));
     manifest.annotations.extend(annotation);
-    let manifest = Document::write(manifest);
+    // An annotation can make the manifest larger than one may be.
+    let Ok(manifest) = Document::write(manifest) else { return };
     let root = manifest.descriptor(MediaType::MANIFEST);
     let all = [(root.digest, manifest.bytes().to_vec()), (config.digest, bytes.to_vec())];
     let platform = ImagePlatform { architecture: "amd64".to_owned(), os: "linux".to_owned(), variant: None };
