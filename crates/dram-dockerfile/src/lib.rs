@@ -15,6 +15,7 @@ pub mod glob;
 pub mod graph;
 pub mod ignore;
 pub mod lint;
+pub mod option_value;
 pub mod outline;
 pub mod plan;
 pub mod remote;

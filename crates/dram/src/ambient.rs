@@ -1,4 +1,5 @@
 //! The environment of this process. It is read here and passed on.
+#![allow(clippy::disallowed_methods, reason = "no other file reads the environment")]
 
 use std::collections::BTreeMap;
 use std::env;
@@ -226,6 +227,21 @@ pub(crate) fn timestamp() -> String {
 /// The value of an environment variable; `None` if it is not set, or is not UTF-8.
 pub(crate) fn env_var(name: &str) -> Option<String> {
     env::var(name).ok()
+}
+
+/// The value of an environment variable, which need not be UTF-8; `None` if it is not set.
+pub(crate) fn env_var_os(name: &str) -> Option<OsString> {
+    env::var_os(name)
+}
+
+/// Returns true if the terminal cannot move its cursor: `TERM` is `dumb` or not set.
+pub(crate) fn has_dumb_terminal() -> bool {
+    env::var_os("TERM").is_none_or(|term| term == "dumb")
+}
+
+/// Returns true if the user wants no colors: `NO_COLOR` is set.
+pub(crate) fn refuses_colors() -> bool {
+    env::var_os("NO_COLOR").is_some()
 }
 
 /// This machine's architecture under its Go name.

@@ -13,6 +13,7 @@ use dram_build::{BuildEvent, StepPosition};
 use dram_plan::Plan;
 
 pub(crate) use self::transfer_display::{TransferDisplay, TransferLines};
+use crate::ambient;
 use crate::cli;
 use crate::failure::SourceDiagnostics;
 use crate::format::{self, escape_control, format_output};
@@ -66,7 +67,7 @@ impl BuildDisplayState {
 impl BuildDisplay {
     /// A display in the requested style; for `auto`, standard error decides.
     pub(crate) fn new(asked: cli::ProgressMode, plan: &Plan) -> BuildDisplay {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let dumb = ambient::has_dumb_terminal();
         let style = match asked {
             cli::ProgressMode::Auto if std::io::stderr().is_terminal() && !dumb => BuildDisplayStyle::Tty,
             cli::ProgressMode::Auto | cli::ProgressMode::Plain => BuildDisplayStyle::Plain,

@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use dram_dockerfile::{Diagnostic, Severity};
 
+use crate::ambient;
 use crate::failure::{Failure, SourceDiagnostics};
 use crate::format::{escape_control, format_output};
 
@@ -63,7 +64,7 @@ fn render_for_stderr(remarks: &SourceDiagnostics) -> String {
 }
 
 fn render_diagnostics(remarks: &SourceDiagnostics, terminal: bool) -> String {
-    let color = terminal && std::env::var_os("NO_COLOR").is_none();
+    let color = terminal && !ambient::refuses_colors();
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let text = mask_control(&mask_logins(&remarks.text));
     let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();

@@ -4,6 +4,7 @@
 
 use super::LintInput;
 use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
+use crate::option_value::parse_go_bool;
 use crate::rules;
 
 /// The build argument with options for the whole file.
@@ -74,7 +75,7 @@ impl CheckOptions {
             match name.trim() {
                 "skip" => options.skip = RuleNames::read(value),
                 "experimental" => options.experimental = RuleNames::read(value),
-                "error" => options.error = parse_bool(value).ok_or(part)?,
+                "error" => options.error = parse_go_bool(value).ok_or(part)?,
                 _ => return Err(part),
             }
         }
@@ -102,15 +103,6 @@ impl CheckOptions {
                     .did_you_mean(name, rules::ALL.iter().map(|rule| rule.name)),
             );
         }
-    }
-}
-
-/// Parses a boolean as Go's `strconv.ParseBool`.
-fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn check_flags(keyword: Keyword, flags: &[InstructionFlag], report: &
             (FlagKind::Value | FlagKind::Switch, _) if twice() => {
                 wrong(error(format!("{written} is given twice")).help("keep one of the two"));
             }
-            (FlagKind::Switch, Some(value)) if parse_bool(value).is_none() => wrong(
+            (FlagKind::Switch, Some(value)) if parse_switch_flag(value).is_none() => wrong(
                 error(format!("{written} is on or off, and {} is neither", quote(value)))
                     .help(format!("write `--{}`, or `--{}=false`", flag.name, flag.name)),
             ),
@@ -110,8 +110,9 @@ pub(super) fn check_flags(keyword: Keyword, flags: &[InstructionFlag], report: &
     fine
 }
 
-/// Parses the value of a switch.
-fn parse_bool(value: &str) -> Option<bool> {
+/// Parses the value of a switch as BuildKit's frontend does: `true` or `false` in any case, and none of the other words of
+/// Go's `ParseBool`. The empty value of `--flag=` is refused.
+fn parse_switch_flag(value: &str) -> Option<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Some(true),
         "false" => Some(false),
@@ -122,7 +123,7 @@ fn parse_bool(value: &str) -> Option<bool> {
 /// Returns the value of switch `name`; `None` when it is not given.
 pub(super) fn switch_value(flags: &[InstructionFlag], name: &str) -> Option<bool> {
     let flag = flags.iter().find(|flag| flag.name == name)?;
-    Some(flag.value.as_deref().and_then(parse_bool).unwrap_or(true))
+    Some(flag.value.as_deref().and_then(parse_switch_flag).unwrap_or(true))
 }
 
 /// Returns all values of flag `name`, each with the byte range of its flag.

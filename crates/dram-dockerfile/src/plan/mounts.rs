@@ -10,6 +10,7 @@ use dram_plan::{CacheMount, CacheSharing, InputRef, MountedFile, RunMount};
 use super::stage_planner::StagePlanner;
 use crate::ast::{MountFlag, SpannedText};
 use crate::diagnostic::{Diagnostic, quote};
+use crate::option_value::{parse_go_bool, parse_size};
 use crate::paths;
 
 /// The keys of `RUN --mount`, for all types together.
@@ -238,7 +239,7 @@ impl MountFields {
             return Ok(());
         };
         let wrong = |what: &str| Box::new(error(format!("{} is not {what}", quote(&format!("{key}={value}")))));
-        let truth = || parse_bool(value).ok_or_else(|| wrong("on or off; write `true` or `false`"));
+        let truth = || parse_go_bool(value).ok_or_else(|| wrong("on or off; write `true` or `false`"));
         let id = || value.parse().map_err(|_| wrong("an id"));
         match key {
             "type" => {
@@ -340,68 +341,4 @@ impl MountFields {
 fn unknown_key(key: &str, span: &Range<usize>) -> Box<Diagnostic> {
     let error = Diagnostic::error(span.clone(), format!("a mount has no {}", quote(key)));
     Box::new(error.did_you_mean(key, MOUNT_KEYS))
-}
-
-/// Parses a boolean as Go's `strconv.ParseBool`.
-fn parse_bool(word: &str) -> Option<bool> {
-    match word {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// Parses a size as container engines do: a number with an optional fraction, and a binary unit (`b`, `k`, `m`, `g`,
-/// `t`, `p`, optionally followed by `b` or `ib`).
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let end = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
-    let (number, unit) = lower.split_at(end);
-    let unit = unit.trim_start();
-    let shift = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit) {
-        "" => 0,
-        "k" => 10,
-        "m" => 20,
-        "g" => 30,
-        "t" => 40,
-        "p" => 50,
-        _ => return None,
-    };
-    if unit == "ib" {
-        return None;
-    }
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let unit = 1u64 << shift;
-    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
-    let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 9)?;
-    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()? };
-    let part = u128::from(part) * u128::from(unit) / 10u128.pow(digits);
-    whole.checked_add(u64::try_from(part).ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_parsed_with_binary_units() {
-        let table = [
-            ("1024", Some(1024)),
-            ("64m", Some(64 << 20)),
-            ("64MB", Some(64 << 20)),
-            ("1.5GiB", Some(3 << 29)),
-            ("1 k", Some(1024)),
-            ("0", Some(0)),
-            ("7b", Some(7)),
-            ("", None),
-            ("m", None),
-            ("1x", None),
-            ("-1", None),
-            ("1ib", None),
-            ("99999999999p", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(parse_size(text), expected, "{text}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::url::query_pairs;
 use super::{GitRef, RemoteSourceError};
+use crate::option_value::parse_go_bool;
 use crate::suggest::nearest_name;
 
 const KNOWN_OPTIONS: [&str; 10] =
@@ -78,12 +79,9 @@ fn with_prefix(prefix: &str, name: &str) -> String {
 
 /// Parses a switch as Go's `strconv.ParseBool`; without a value it is on.
 fn parse_switch(name: &str, value: &str) -> Result<bool, RemoteSourceError> {
-    match value {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => {
-            let message = format!("`{name}={value}` is neither true nor false");
-            Err(RemoteSourceError::new(message, format!("write `{name}=true` or `{name}=false`")))
-        }
-    }
+    let value = if value.is_empty() { "true" } else { value };
+    parse_go_bool(value).ok_or_else(|| {
+        let message = format!("`{name}={value}` is neither true nor false");
+        RemoteSourceError::new(message, format!("write `{name}=true` or `{name}=false`"))
+    })
 }

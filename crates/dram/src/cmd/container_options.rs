@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use dram_dockerfile::option_value::parse_size;
 use dram_dockerfile::suggest::nearest_name;
 use dram_sandbox::{ResourceLimit, RlimitKind};
 
@@ -112,27 +113,6 @@ fn verify_port(text: &str, network: NetworkMode) -> Result<(), Failure> {
     }
 }
 
-/// Parses a size as `64m`, `1.5g` or `65536`: units are powers of 1024 in every spelling, as everywhere in Docker.
-fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim().to_ascii_lowercase();
-    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let shift = match unit.trim() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return None,
-    };
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(1 << shift);
-    }
-    let size = number.parse::<f64>().ok()? * f64::from(1_u32 << (shift / 2)) * f64::from(1_u32 << (shift / 2));
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it has no sign, and is cut on purpose
-    (size < 9e18).then_some(size as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,25 +171,6 @@ mod tests {
         for text in ["", "x", "80:", "80:x", "99999", "80/http", "1-2-3:80", "a:b:c:d"] {
             let failure = verify_port(text, NetworkMode::Host).unwrap_err();
             assert!(failure.causes[0].contains("PORT"), "{text}: {failure:?}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_read_as_docker_reads_them() {
-        let mib = 1 << 20;
-        for (text, want) in [
-            ("65536", Some(65536)),
-            ("64m", Some(64 * mib)),
-            ("64MB", Some(64 * mib)),
-            ("1.5g", Some(1536 * mib)),
-            ("1 gib", Some(1024 * mib)),
-            ("", None),
-            ("m", None),
-            ("-1", None),
-            ("1x", None),
-            ("99999999999t", None),
-        ] {
-            assert_eq!(parse_size(text), want, "{text}");
         }
     }
 }

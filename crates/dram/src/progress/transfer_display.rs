@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dram_build::transfer::TransferProgress;
 use dram_image::Digest;
 
+use crate::ambient;
 use crate::cli;
 use crate::format::format_size;
 use crate::progress::write_stderr;
@@ -63,7 +64,7 @@ struct BlobInTransfer {
 impl TransferDisplay {
     /// A display in the requested style; for `auto`, standard error decides.
     pub(crate) fn new(asked: cli::ProgressMode) -> TransferDisplay {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let dumb = ambient::has_dumb_terminal();
         let style = match asked {
             cli::ProgressMode::Auto if std::io::stderr().is_terminal() && !dumb => TransferDisplayStyle::Tty,
             cli::ProgressMode::Auto | cli::ProgressMode::Plain => TransferDisplayStyle::Plain,

@@ -1,5 +1,6 @@
 //! End-to-end tests: the `dram` command as its users run it, beside other tools that do the same.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+#![allow(clippy::disallowed_methods, reason = "tests find tools on the search path, and the demo's bases")]
 
 mod add_remote;
 mod architecture;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dram_build::BuildContext;
 use dram_dockerfile::ignore::IgnoreList;
+use dram_dockerfile::option_value::parse_go_bool;
 use dram_dockerfile::remote::{self, RemoteSource};
 use dram_image::TreePath;
 
@@ -114,7 +115,8 @@ fn remote_context(
     let address = build_id::canonical_address(&args.context);
     let (context, text) = match remote {
         RemoteSource::Git(git) => {
-            let keep = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| is_go_true(value));
+            let keep =
+                build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| parse_go_bool(value) == Some(true));
             let times = build_args.get(SOURCE_DATE_EPOCH).cloned().or_else(|| ambient::env_var(SOURCE_DATE_EPOCH));
             let times = times.is_some_and(|time| !time.is_empty()) || epoch::wants_commit_time(args);
             (bring.fetch_git(git, keep, times)?, None)
@@ -142,11 +144,6 @@ fn remote_context(
         },
     };
     Ok((context, source))
-}
-
-/// Returns true for the values that Go's `strconv.ParseBool` calls true.
-fn is_go_true(value: &str) -> bool {
-    matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
 
 /// The Dockerfile in a fetched context; as in BuildKit, its name may be in lower case.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dram_dockerfile::option_value::parse_go_bool;
 use dram_dockerfile::suggest::nearest_name;
 
 use crate::failure::Failure;
@@ -85,10 +86,9 @@ impl KeyValueOption {
     /// Removes `key` and returns its value as a boolean. As in BuildKit, an empty value is true.
     pub(super) fn take_flag(&mut self, key: &str) -> Result<Option<bool>, Failure> {
         let Some(value) = self.values.remove(key) else { return Ok(None) };
-        match value.as_str() {
-            "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
-            other => Err(self.usage_failure(&format!("`{key}={other}` is neither true nor false"))),
+        match parse_go_bool(if value.is_empty() { "true" } else { &value }) {
+            Some(flag) => Ok(Some(flag)),
+            None => Err(self.usage_failure(&format!("`{key}={value}` is neither true nor false"))),
         }
     }
 
@@ -131,8 +131,9 @@ impl KeyValueOption {
     }
 }
 
-/// Splits a line of comma-separated values; `None` if a quote is not closed.
-fn split_csv(text: &str) -> Option<Vec<String>> {
+/// Splits a line of comma-separated values; `None` if a quote is not closed. A field may be in double quotes, in which two
+/// quotes stand for one. Quotes within other fields are kept, which `RUN --mount` refuses, as BuildKit's frontend does.
+pub(super) fn split_csv(text: &str) -> Option<Vec<String>> {
     let mut fields = vec![String::new()];
     let mut letters = text.chars().peekable();
     let mut quoted = false;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use dram_build::{CommandOptions, SecretValue};
 
+use super::key_value_option::split_csv;
 use crate::ambient;
 use crate::cli;
 use crate::cmd::container_options;
@@ -82,7 +83,7 @@ impl SecretSpec {
     fn parse(text: &str) -> Result<SecretSpec, String> {
         let mut fields = SecretSpec::default();
         let mut kind = String::new();
-        for field in split_csv(text)? {
+        for field in split_csv(text).ok_or("has a quote that does not end")? {
             let Some((key, value)) = field.split_once('=') else {
                 return Err(format!("has `{field}`, which lacks a `=`"));
             };
@@ -105,28 +106,11 @@ impl SecretSpec {
     }
 }
 
-/// Splits a line of CSV: a field may be in double quotes, in which two quotes stand for one.
-fn split_csv(line: &str) -> Result<Vec<String>, String> {
-    let mut fields = vec![String::new()];
-    let mut rest = line.chars().peekable();
-    let mut quoted = false;
-    while let Some(c) = rest.next() {
-        let last = fields.last_mut().expect("there is one from the start");
-        match c {
-            '"' if quoted && rest.peek() == Some(&'"') => last.extend(rest.next()),
-            '"' if quoted || last.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            c => last.push(c),
-        }
-    }
-    if quoted { Err("has a quote that does not end".to_owned()) } else { Ok(fields) }
-}
-
 /// Reads a secret as `docker buildx build` does: a file precedes a variable, and an id alone is a variable, or else a
 /// file.
 fn read_secret(fields: &SecretSpec) -> Result<SecretValue, Failure> {
     let id = &fields.id;
-    let variable = |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
+    let variable = |name: &str| ambient::env_var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
     let bytes = match (&fields.file, &fields.variable) {
         (Some(file), _) => read_secret_file(id, Path::new(file))?,
         (None, Some(name)) => variable(name).ok_or_else(|| {

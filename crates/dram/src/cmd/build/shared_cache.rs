@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use dram_build::ImageFormat;
 use dram_build::request::{CacheEndpoint, CacheExportRequest, CacheImportRequest};
 use dram_build::shared_cache::{CacheExportOptions, CacheMode};
+use dram_dockerfile::option_value::parse_go_bool;
 
 use super::key_value_option::{KeyValueOption, OptionSyntax};
 use super::output_option::take_compression;
@@ -48,10 +49,7 @@ pub(super) fn parse_cache_options(
 ) -> Result<SharedCacheOptions, Failure> {
     let mut asked = SharedCacheOptions { imports: Vec::new(), exports: Vec::new(), notes: Vec::new() };
     // This requested it before there was an option.
-    if build_args
-        .get(INLINE_CACHE_ARG)
-        .is_some_and(|value| ["1", "t", "T", "true", "True", "TRUE"].contains(&value.as_str()))
-    {
+    if build_args.get(INLINE_CACHE_ARG).is_some_and(|value| parse_go_bool(value) == Some(true)) {
         let form = CacheExportOptions { time, ..CacheExportOptions::default() };
         asked.exports.push(CacheExportRequest {
             text: INLINE_CACHE_ARG.to_owned(),
