@@ -249,6 +249,146 @@ fn texts_of_a_build_context_are_read_at_one_place() {
     assert_eq!(doors, ["text_files.rs"]);
 }
 
+/// A rule about files: the text of calls that only its doors make.
+struct FileDoors {
+    /// The crates whose code is searched.
+    rooms: &'static [&'static str],
+    /// The texts of the calls.
+    calls: &'static [&'static str],
+    /// The help for a call somewhere else.
+    help: &'static str,
+    /// The files that make such a call, sorted, each with its reason.
+    doors: &'static [(&'static str, &'static str)],
+}
+
+/// The rooms that hold files of a store, and make outputs.
+const FILE_ROOMS: &[&str] = &["dram-store", "dram-build", "dram"];
+
+const RENAMES: FileDoors = FileDoors {
+    rooms: FILE_ROOMS,
+    calls: &["fs::rename", "renameat"],
+    help: "a small file of the store gets its name in `atomic_file::write_atomic`, a file of an output in `OutputDir`, a file \
+           that the user names in `write_atomically`",
+    doors: &[
+        ("crates/dram-store/src/atomic_file.rs", "the door of small files of the store"),
+        ("crates/dram-store/src/blobs.rs", "a blob that was hashed while it was written gets its digest as its name"),
+        ("crates/dram-store/src/caches/cache_archive.rs", "the data of a cache is exchanged for that of an archive"),
+        ("crates/dram-store/src/caches/mod.rs", "the directory of a cache"),
+        ("crates/dram-store/src/dir.rs", "the call that `OutputDir` makes, without links"),
+        ("crates/dram-store/src/download_cache.rs", "a downloaded file gets its digest as its name"),
+        ("crates/dram-store/src/failed_command.rs", "the directories of a failed command"),
+        ("crates/dram-store/src/fsck/check_blobs.rs", "a damaged blob is put aside, and back"),
+        ("crates/dram-store/src/fsck/mod.rs", "what is damaged is put aside"),
+        ("crates/dram-store/src/layers.rs", "the directory of a layer gets its id as its name"),
+        ("crates/dram-store/src/migration.rs", "directories of a store of an earlier version"),
+        ("crates/dram-store/src/misplaced.rs", "what is at a wrong place in the store is put aside"),
+        ("crates/dram-store/src/unsynced.rs", "a layer that a power cut may have damaged is put aside"),
+        ("crates/dram/src/cmd/atomic_write.rs", "the door of files that the user names"),
+    ],
+};
+
+const NEW_FILES: FileDoors = FileDoors {
+    rooms: FILE_ROOMS,
+    calls: &[
+        "fs::write(",
+        "fs::copy(",
+        "fs::hard_link(",
+        "File::create",
+        "OpenOptions",
+        ".create(true)",
+        ".create_new(true)",
+        "OFlags::CREATE",
+        "OFlags::TMPFILE",
+    ],
+    help: "a small file of the store is written by `atomic_file::write_atomic`, a blob by `Blobs`, a file of an output by \
+           `OutputDir`, a file of a layer by `Dir::create_file`, a file that the user names by `write_atomically`",
+    doors: &[
+        ("crates/dram-store/src/atomic_file.rs", "the door of small files of the store"),
+        ("crates/dram-store/src/blobs.rs", "the door of blobs"),
+        ("crates/dram-store/src/build_history.rs", "an empty marker file"),
+        ("crates/dram-store/src/context_dir.rs", "an empty file that shows the time of the file system"),
+        ("crates/dram-store/src/dir.rs", "the door of files of layers and of outputs, which follows no links"),
+        ("crates/dram-store/src/layers.rs", "an empty file whose time is that of the last use"),
+        ("crates/dram-store/src/lock.rs", "the files that are locked"),
+        ("crates/dram-store/src/ownership.rs", "a table that is appended to while a layer is made"),
+        ("crates/dram-store/src/unsynced.rs", "an empty marker file"),
+        ("crates/dram-build/src/transfer/layout_files.rs", "an unpacked archive in the work directory of the process"),
+        ("crates/dram/src/cmd/atomic_write.rs", "the door of files that the user names"),
+        ("crates/dram/src/cmd/build/remote_context.rs", "a fetched file in the work directory of the process"),
+        ("crates/dram/src/network_fetcher.rs", "a download in the work directory of the process"),
+    ],
+};
+
+const TAR_READERS: FileDoors = FileDoors {
+    rooms: &["dram-assemble", "dram-store", "dram-build", "dram-remote", "dram"],
+    calls: &["TarReader::", "tar::Archive", "tar::Header", "use tar::"],
+    help: "a layer is unpacked by `Layers::unpack`, any other archive by `Layers::unpack_archive`: their entries and limits are \
+           checked there",
+    doors: &[
+        ("crates/dram-store/src/layers.rs", "a layer is read to its end, and nothing is written"),
+        ("crates/dram-store/src/unpack.rs", "the door: writes the entries of a layer or of an archive"),
+        (
+            "crates/dram-build/src/import_tar.rs",
+            "a root file system becomes a layer byte for byte, and is unpacked as one",
+        ),
+        (
+            "crates/dram-build/src/transfer/layout_files.rs",
+            "finds the files of a layout in an archive, and unpacks nothing",
+        ),
+    ],
+};
+
+#[test]
+fn files_get_their_final_names_at_the_listed_places() {
+    check_doors(&RENAMES);
+}
+
+#[test]
+fn files_are_created_at_the_listed_places() {
+    check_doors(&NEW_FILES);
+}
+
+#[test]
+fn archives_are_read_at_the_listed_places() {
+    check_doors(&TAR_READERS);
+}
+
+#[test]
+fn a_call_outside_of_the_doors_is_found() {
+    let is_found = |text: &str| FileDoors::makes_call(&NEW_FILES, text);
+    assert!(is_found("fn f() {\n    fs::write(path, text)\n}\n"));
+    assert!(!is_found("// fs::write(path, text)\nfn f() {}\n"));
+    assert!(!is_found("fn f() {}\n\n#[cfg(test)]\nmod tests {\n    fs::write(path, text)\n}\n"));
+    assert!(is_found("#[cfg(test)]\nmod tests;\nfn f() {\n    File::create(path)\n}\n"));
+}
+
+impl FileDoors {
+    /// Returns whether the code `text`, without comments and tests, makes such a call.
+    fn makes_call(&self, text: &str) -> bool {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let mut lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        lines.any(|line| self.calls.iter().any(|call| line.contains(call)))
+    }
+}
+
+/// Fails if a file of the rooms makes a call of `rule` and is no door, or the other way round.
+fn check_doors(rule: &FileDoors) {
+    // Files that are compiled for tests only, besides those that are called after them.
+    const TEST_FILES: [&str; 4] = ["crafted_elf.rs", "crafted_image.rs", "help_page.rs", "testing.rs"];
+    let mut doors: BTreeSet<&str> = rule.doors.iter().map(|(path, _)| *path).collect();
+    assert_eq!(doors.len(), rule.doors.len(), "a door is listed once");
+    for path in sources() {
+        let shown = relative_path(&path);
+        let is_of_rooms = rule.rooms.iter().any(|room| shown.starts_with(&format!("crates/{room}/src/")));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_test = name.ends_with("tests.rs") || TEST_FILES.contains(&name.as_ref());
+        if is_of_rooms && !is_test && rule.makes_call(&read(&path)) {
+            assert!(doors.remove(shown.as_str()), "{shown} calls one of {:?}: {}", rule.calls, rule.help);
+        }
+    }
+    assert!(doors.is_empty(), "{doors:?} make none of the calls {:?}: strike them out", rule.calls);
+}
+
 /// An attribute that allows a banned effect outside tests must give a reason on its own line.
 #[test]
 fn exceptions_from_effect_lints_give_a_reason() {
