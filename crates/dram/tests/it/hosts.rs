@@ -287,3 +287,14 @@ fn a_store_that_the_user_cannot_write_is_named_by_doctor() {
     assert_tells(&store.dram(["doctor"]).fails(3), &["cannot be written to", "--store or DRAM_STORE"]);
     assert_eq!(names(store.path().parent().unwrap()), Vec::<String>::new());
 }
+
+/// The `getaddrinfo` of a static program loads libraries of the host, which may be those of another C library. Its settings
+/// are the one file that nothing else reads, so their path shows it also in a program without symbols.
+#[test]
+fn the_program_does_not_contain_the_host_look_up_of_the_c_library() {
+    let settings = concat!("/etc/", "gai.conf").as_bytes();
+    let program = fs::read(dram_path()).unwrap();
+    assert!(program.len() > 1 << 20, "this is not the program");
+    let is_linked = program.windows(settings.len()).any(|bytes| bytes == settings);
+    assert!(!is_linked, "`getaddrinfo` is linked: look up host names with `HostResolver`, not with `std::net`");
+}
