@@ -200,9 +200,16 @@ pub(crate) fn doctor_rows(doctor: &CommandOutput) -> Vec<(String, String)> {
 
 #[test]
 fn doctor_reports_ok_for_root_and_for_subordinate_ids() {
-    let common = ["COPY, ADD, WORKDIR", "RUN, dram run", "kernel", "system call filter"];
+    let common = [
+        "COPY, ADD, WORKDIR",
+        "RUN, dram run",
+        "kernel",
+        "files of the host",
+        "processes and threads",
+        "system call filter",
+    ];
     let for_users = ["user namespaces", "ids for other users"];
-    let last = ["overlay file system", "proc file system", "network namespaces"];
+    let last = ["namespaces", "system calls", "overlay file system", "proc file system", "network namespaces"];
     let all_ok =
         |names: Vec<&str>| names.into_iter().map(|name| (name.to_owned(), "ok".to_owned())).collect::<Vec<_>>();
     let of_root = Store::empty().dram(["doctor"]).ok();
