@@ -383,8 +383,10 @@ pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
 fn remove_access_lists(dir: &Path) -> Result<(), StoreError> {
     for name in ["system.posix_acl_default", "system.posix_acl_access"] {
         // A container may refuse the removal of attributes, also where there is none.
-        let is_set = rustix::fs::lgetxattr(dir, name, &mut [0; 0]).is_ok();
-        match is_set.then(|| rustix::fs::lremovexattr(dir, name)).unwrap_or(Ok(())) {
+        if rustix::fs::lgetxattr(dir, name, &mut [0; 0]).is_err() {
+            continue;
+        }
+        match rustix::fs::lremovexattr(dir, name) {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::ROFS | Errno::NOENT) => {}
             Err(errno) => return Err(StoreError::errno("remove the access control list of", dir)(errno)),
         }
