@@ -13,6 +13,7 @@ use dram_image::tar::{self, TarEntryKind, TarWriter};
 use dram_image::{Digest, HashingWriter, TreePath};
 
 use crate::AssembleError;
+use crate::release_times::ReleaseTimes;
 use crate::tree::{ReleaseEntry, ReleaseTree, restricted_mode};
 use crate::upgrade::UpgradeError;
 
@@ -43,7 +44,7 @@ pub(crate) enum ArchivePacking {
 }
 
 /// Packs the entries of `tree`, which are below `root` on disk, into `path`. All entries belong to user and group 0 and
-/// have the modification time `seconds`, in seconds since 1970; they are sorted by path.
+/// have the modification times of `times`; they are sorted by path.
 ///
 /// # Errors
 /// Fails if a file cannot be read or the archive cannot be written. The file at `path` is then unchanged.
@@ -51,14 +52,14 @@ pub(crate) fn write_archive(
     tree: &ReleaseTree,
     root: &Path,
     path: &Path,
-    seconds: i64,
+    times: ReleaseTimes,
     packing: &ArchivePacking,
 ) -> Result<ReleaseArchive, AssembleError> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".dram-new");
     let half = path.with_file_name(name);
-    let written = write_to(tree, root, &half, seconds, packing);
+    let written = write_to(tree, root, &half, times, packing);
     match written {
         Ok((digest, size)) => {
             fs::rename(&half, path).map_err(AssembleError::io("write", path))?;
@@ -76,13 +77,13 @@ fn write_to(
     tree: &ReleaseTree,
     root: &Path,
     half: &Path,
-    seconds: i64,
+    times: ReleaseTimes,
     packing: &ArchivePacking,
 ) -> Result<(Digest, u64), AssembleError> {
     let file = File::create(half).map_err(AssembleError::io("make the file", half))?;
     let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 18, file));
     let is_whole = matches!(packing, ArchivePacking::SingleMember);
-    let pack = |out: &mut GzipWriter| pack(tree, root, out, seconds, is_whole);
+    let pack = |out: &mut GzipWriter| pack(tree, root, out, times, is_whole);
     let packed = match packing {
         ArchivePacking::SingleMember => dram_gzip::compress_single_member(LEVEL, &mut out, pack),
         ArchivePacking::MultiMember(pieces) => {
@@ -104,7 +105,7 @@ fn pack(
     tree: &ReleaseTree,
     root: &Path,
     out: &mut GzipWriter,
-    seconds: i64,
+    times: ReleaseTimes,
     for_erlang: bool,
 ) -> Result<(), AssembleError> {
     let mut writer = TarWriter::new(out);
@@ -119,7 +120,7 @@ fn pack(
             part = of;
         }
         if parent != above {
-            append_directories(&mut writer, &above, &parent, seconds)?;
+            append_directories(&mut writer, &above, &parent, times.common())?;
             above = parent;
         }
         let (kind, mode) = match entry {
@@ -139,12 +140,12 @@ fn pack(
                     ReleaseEntry::File { mode, .. } => *mode,
                     ReleaseEntry::Link(_) | ReleaseEntry::Dir => restricted_mode(status.mode()),
                 };
-                let entry = entry_header(path, TarEntryKind::File { size }, mode, seconds);
+                let entry = entry_header(path, TarEntryKind::File { size }, mode, times.in_archive(status.mtime()));
                 writer.append(&entry, &mut file).map_err(AssembleError::io("pack", &full))?;
                 continue;
             }
         };
-        let entry = entry_header(path, kind, mode, seconds);
+        let entry = entry_header(path, kind, mode, times.common());
         writer.append(&entry, &mut io::empty()).map_err(AssembleError::io("pack", root))?;
     }
     writer.finish().map_err(AssembleError::io("pack", root)).map(drop)

@@ -20,6 +20,7 @@ mod overlay;
 mod project_query;
 mod rebar;
 mod release_steps;
+mod release_times;
 mod settings;
 mod shell_needs;
 mod start_program;
@@ -38,6 +39,7 @@ pub use answer_cache::CallerEnvironment;
 pub use archive::ReleaseArchive;
 pub use error::AssembleError;
 pub use libraries::SystemRequirements;
+pub use release_times::ReleaseTimes;
 pub use settings::CodeLoadingMode;
 pub use tool::ProjectTools;
 pub use upgrade::{ApplicationChange, PreparedUpgrade, UpgradeError, UpgradeRequest};
@@ -51,6 +53,7 @@ use dram_start::environment::EnvironmentVariables;
 use dram_start::named_release::NamingFiles;
 use project_query::{BuildTool, ProjectPaths};
 use release_steps::{StepReport, StepSession};
+use release_times::OwnFiles;
 use settings::DramTomlSettings;
 use write_cache::WriteCache;
 
@@ -81,8 +84,6 @@ pub struct AssembleRequest {
     pub portable: Option<bool>,
     /// The code loading mode, if given.
     pub mode: Option<CodeLoadingMode>,
-    /// The modification time of all entries in the archive, in seconds since 1970.
-    pub mtime: i64,
     /// The project's tools.
     pub tools: ProjectTools,
     /// The caller's environment variables.
@@ -112,11 +113,15 @@ pub struct AssembledRelease {
     pub warnings: Vec<String>,
 }
 
-/// Assembles the requested release and writes it.
+/// Assembles the requested release and writes it. `times` returns the rule for its times; it is given the paths that are
+/// written, which are no sources of the project.
 ///
 /// # Errors
 /// See [`AssembleError`]. The destination is then unchanged.
-pub fn assemble_release(request: &AssembleRequest) -> Result<AssembledRelease, AssembleError> {
+pub fn assemble_release(
+    request: &AssembleRequest,
+    times: &dyn Fn(&[PathBuf]) -> ReleaseTimes,
+) -> Result<AssembledRelease, AssembleError> {
     let places = ProjectPaths::for_request(request)?;
     let answer = query(request, &places)?;
     let blueprint = create_blueprint(request, &places, answer.as_ref())?;
@@ -134,6 +139,10 @@ pub fn assemble_release(request: &AssembleRequest) -> Result<AssembledRelease, A
         .or_else(|| blueprint.configured_output.as_ref().map(|path| places.project.join(path)))
         .unwrap_or_else(|| places.build.join("rel").join(&name));
     let mut assembly = assemble::assemble(blueprint)?;
+    let archive_name = format!("{name}-{version}.tar.gz");
+    let outputs =
+        [places.project.join("_build"), places.build.clone(), path.clone(), path.with_file_name(&archive_name)];
+    let (times, own) = (times(&outputs), OwnFiles::of_project(&places));
     let turn = write::lock_destination(&path)?;
     let upgrade = match &request.upgrade {
         Some(upgrade) => Some(upgrade::prepare_upgrade(&mut assembly, upgrade, &path, &places.project)?),
@@ -143,11 +152,13 @@ pub fn assemble_release(request: &AssembleRequest) -> Result<AssembledRelease, A
     let memory = request.from.is_empty().then_some(places.cache_dir.as_path());
     let mut written = WriteCache::load(memory, &path);
     write::write_release(&assembly.tree, &path, &version, request.overwrite, &mut written, &turn)?;
+    times.apply(&assembly.tree, &path, &own, Some(&mut written))?;
     written.save();
     let packer = ArchivePacker {
         is_wanted: request.archive,
-        name: format!("{name}-{version}.tar.gz"),
-        mtime: request.mtime,
+        name: archive_name,
+        times,
+        own,
         is_upgrade: upgrade.is_some(),
         memory,
     };
@@ -167,7 +178,8 @@ pub fn assemble_release(request: &AssembleRequest) -> Result<AssembledRelease, A
 struct ArchivePacker<'a> {
     is_wanted: bool,
     name: String,
-    mtime: i64,
+    times: ReleaseTimes,
+    own: OwnFiles,
     is_upgrade: bool,
     /// The cache directory, if there is one.
     memory: Option<&'a Path>,
@@ -183,7 +195,7 @@ impl ArchivePacker<'_> {
         let pieces = || self.memory.map(|memory| GzipMemberCache::new(memory.join("pieces")));
         let packing =
             if self.is_upgrade { ArchivePacking::SingleMember } else { ArchivePacking::MultiMember(pieces()) };
-        let archive = archive::write_archive(&assembly.tree, path, &beside, self.mtime, &packing)?;
+        let archive = archive::write_archive(&assembly.tree, path, &beside, self.times, &packing)?;
         if let ArchivePacking::MultiMember(Some(pieces)) = &packing {
             pieces.remove_unused();
         }
@@ -204,10 +216,12 @@ fn finish_steps(
         match session.proceed()? {
             StepReport::Archive(result) => {
                 release_steps::take_changes(assembly, &result)?;
+                packer.times.apply(&assembly.tree, &result.path, &packer.own, None)?;
                 archive = packer.pack(assembly, &result.path)?;
             }
             StepReport::Done(result) => {
                 release_steps::take_changes(assembly, &result)?;
+                packer.times.apply(&assembly.tree, &result.path, &packer.own, None)?;
                 if archive.is_none() {
                     archive = packer.pack(assembly, &result.path)?;
                 }

@@ -16,10 +16,13 @@ fn request(project: &TestProject) -> AssembleRequest {
         overwrite: false,
         portable: None,
         mode: None,
-        mtime: 0,
         tools: ProjectTools { path: "/nowhere".into(), quiet: true },
         environment: CallerEnvironment::new(),
     }
+}
+
+fn same(_: &[PathBuf]) -> ReleaseTimes {
+    ReleaseTimes::Same(0)
 }
 
 /// Applies this `dram.toml` to the recorded release `small`, which is stripped and has no settings.
@@ -106,10 +109,10 @@ fn files_that_dram_toml_names_must_be_there_and_be_valid() {
 #[test]
 fn a_directory_without_a_project_is_told_and_names_it() {
     let project = TestProject::new();
-    let error = assemble_release(&request(&project)).unwrap_err();
+    let error = assemble_release(&request(&project), &same).unwrap_err();
     assert!(matches!(&error, AssembleError::NoProject(path) if path.ends_with("project")), "{error}");
     let request = AssembleRequest { project: project.path("gone"), ..request(&project) };
-    assert!(matches!(assemble_release(&request), Err(AssembleError::Io { verb: "find the project", .. })));
+    assert!(matches!(assemble_release(&request, &same), Err(AssembleError::Io { verb: "find the project", .. })));
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn compiled_directories_become_a_release_without_any_tool() {
         archive: true,
         ..request(&project)
     };
-    let found = assemble_release(&request).unwrap();
+    let found = assemble_release(&request, &same).unwrap();
     assert_eq!((found.name.as_str(), found.version.as_str()), ("demo", "2.0"));
     assert_eq!(
         found.applications.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
@@ -131,7 +134,7 @@ fn compiled_directories_become_a_release_without_any_tool() {
     );
     assert!(project.path("out/demo/bin/demo").is_file() && project.path("out/demo-2.0.tar.gz").is_file());
     let first = found.archive.unwrap().digest;
-    assert_eq!(assemble_release(&request).unwrap().archive.unwrap().digest, first);
+    assert_eq!(assemble_release(&request, &same).unwrap().archive.unwrap().digest, first);
 }
 
 #[test]
@@ -145,10 +148,10 @@ fn an_upgrade_of_nothing_or_of_itself_is_refused() {
         upgrade: upgrade.then(|| UpgradeRequest { from: from.map(str::to_owned) }),
         ..request(&project)
     };
-    let error = |from| assemble_release(&request(from, true)).unwrap_err().to_string();
+    let error = |from| assemble_release(&request(from, true), &same).unwrap_err().to_string();
     assert!(error(None).starts_with("there is no older version in"), "{}", error(None));
     assert!(!project.path("out/demo").exists(), "nothing is written");
-    assemble_release(&request(None, false)).unwrap();
+    assemble_release(&request(None, false), &same).unwrap();
     assert_eq!(error(Some("2.0")), "version `2.0` cannot be an upgrade of itself");
     assert!(error(Some("1.9")).starts_with("there is no version `1.9` in"), "{}", error(Some("1.9")));
 }
@@ -158,13 +161,16 @@ fn an_upgrade_has_a_relup_and_an_appup_for_each_change() {
     let project = TestProject::new();
     let assemble = |vsn: &str, upgrade: Option<UpgradeRequest>| {
         project.write_app("build/demo", "demo", vsn, "{applications,[kernel,stdlib,sasl]}");
-        assemble_release(&AssembleRequest {
-            from: vec![project.path("build/demo")],
-            otp: Some(project.path("otp")),
-            output: Some(project.path("out/demo")),
-            upgrade,
-            ..request(&project)
-        })
+        assemble_release(
+            &AssembleRequest {
+                from: vec![project.path("build/demo")],
+                otp: Some(project.path("otp")),
+                output: Some(project.path("out/demo")),
+                upgrade,
+                ..request(&project)
+            },
+            &same,
+        )
         .unwrap()
     };
     assemble("1.9", None);

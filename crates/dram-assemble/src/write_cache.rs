@@ -78,6 +78,15 @@ impl WriteCache {
         self.fingerprints.get(path)
     }
 
+    /// Replaces the status of the file at `path`, which is at `full` on the disk, after its time was set.
+    pub(crate) fn refresh(&mut self, path: &TreePath, full: &Path) {
+        if let Some(known) = self.fingerprints.get_mut(path)
+            && let Ok(found) = fs::symlink_metadata(full)
+        {
+            known.at = file_status(&found);
+        }
+    }
+
     /// Replaces all fingerprints.
     pub(crate) fn replace(&mut self, files: impl Iterator<Item = (TreePath, WrittenFingerprint)>) {
         self.fingerprints = files.collect();

@@ -189,10 +189,9 @@ fn default_store(is_root: bool) -> Option<PathBuf> {
     env_path("HOME").map(|home| home.join(".local/share/dram"))
 }
 
-/// The time of a release's archive: `SOURCE_DATE_EPOCH`, given as `build_arg` or in the environment, or 1970.
-pub(crate) fn image_time(build_arg: Option<&str>) -> Result<i64, Failure> {
-    let from_env = env_var(SOURCE_DATE_EPOCH);
-    Ok(parse_epoch(build_arg.or(from_env.as_deref()))?.unwrap_or(0))
+/// The environment's `SOURCE_DATE_EPOCH`; `None` if it is empty or not set.
+pub(crate) fn source_date_epoch() -> Result<Option<i64>, Failure> {
+    parse_epoch(env_var(SOURCE_DATE_EPOCH).as_deref())
 }
 
 /// The variable, or build argument, with the time of a build.

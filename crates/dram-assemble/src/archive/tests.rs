@@ -39,7 +39,7 @@ impl WrittenRelease {
     }
 
     fn archive(&self, packing: &ArchivePacking) -> Result<ReleaseArchive, AssembleError> {
-        write_archive(&self.tree, &self.root(), &self.dir.path().join("demo.tar.gz"), TIME, packing)
+        write_archive(&self.tree, &self.root(), &self.dir.path().join("demo.tar.gz"), ReleaseTimes::Same(TIME), packing)
     }
 
     fn cache(&self) -> GzipMemberCache {

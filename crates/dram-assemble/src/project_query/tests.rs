@@ -20,7 +20,6 @@ fn request(project: &TestProject, variables: &[(&str, &str)]) -> AssembleRequest
         overwrite: false,
         portable: None,
         mode: None,
-        mtime: 0,
         tools: ProjectTools { path: "/nowhere".into(), quiet: true },
         environment: variables.iter().map(|(name, value)| (bytes(name), bytes(value))).collect::<CallerEnvironment>(),
     }

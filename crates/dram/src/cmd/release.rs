@@ -1,7 +1,10 @@
 //! `dram release`: assembles a project into a release.
 
+use std::path::PathBuf;
+
 use dram_assemble::{
-    AssembleRequest, AssembledRelease, CallerEnvironment, CodeLoadingMode, ProjectTools, SystemRequirements,
+    AssembleRequest, AssembledRelease, CallerEnvironment, CodeLoadingMode, ProjectTools, ReleaseTimes,
+    SystemRequirements,
 };
 use serde_json::json;
 
@@ -20,7 +23,8 @@ pub(crate) fn release(args: &cli::ReleaseArgs) -> Result<(), Failure> {
         print_stdout(&if args.json { requires_json(&requires) } else { requires_text(&requires) });
         return Ok(());
     }
-    let made = dram_assemble::assemble_release(&request)?;
+    let given = ambient::source_date_epoch()?;
+    let made = dram_assemble::assemble_release(&request, &|outputs| release_times(args, &request, given, outputs))?;
     made.warnings.iter().for_each(|warning| report::print_note(&format!("warning: {warning}")));
     if args.json {
         print_stdout(&release_json(&made));
@@ -28,6 +32,32 @@ pub(crate) fn release(args: &cli::ReleaseArgs) -> Result<(), Failure> {
         print_stdout(&release_text(&made));
     }
     Ok(())
+}
+
+/// Returns the rule for the times of a release, and prints it: `given`, else the time of the commit.
+fn release_times(
+    args: &cli::ReleaseArgs,
+    request: &AssembleRequest,
+    given: Option<i64>,
+    outputs: &[PathBuf],
+) -> ReleaseTimes {
+    let commit_time = || match request.from.is_empty() {
+        true => dram_remote::work_tree_commit_time(&request.tools.path, &request.project, outputs, &|| false)
+            .map_err(|error| error.to_string()),
+        false => Err("compiled directories have no commit".to_owned()),
+    };
+    let (times, text) = match given.map_or_else(commit_time, Ok) {
+        Ok(time) if given.is_some() => (ReleaseTimes::Same(time), format!("times: all {time}, of SOURCE_DATE_EPOCH")),
+        Ok(time) => (ReleaseTimes::Same(time), format!("times: all {time}, of the commit")),
+        Err(why) => {
+            let text = format!("times: the project's files keep theirs, all others have 1980-01-02 (no commit: {why})");
+            (ReleaseTimes::Own, text)
+        }
+    };
+    if !args.quiet {
+        report::print_note(&text);
+    }
+    times
 }
 
 fn assemble_request(args: &cli::ReleaseArgs) -> Result<AssembleRequest, Failure> {
@@ -57,7 +87,6 @@ fn assemble_request(args: &cli::ReleaseArgs) -> Result<AssembleRequest, Failure>
             cli::LoadMode::Embedded => CodeLoadingMode::Embedded,
             cli::LoadMode::Interactive => CodeLoadingMode::Interactive,
         }),
-        mtime: ambient::image_time(None)?,
         tools: ProjectTools { path: ambient::search_path(), quiet: args.quiet || args.json },
         environment,
     })

@@ -182,7 +182,7 @@ fn clean_copies_in_two_directories_give_the_same_archive() {
                     project.write("rebar.config", text.replace("[debug_info]", "[debug_info, deterministic]"));
                 }
                 let which = if name == "rebar" { vec!["--name", "ferry"] } else { Vec::new() };
-                let done = project.dram().args(which).arg("--json").ok();
+                let done = project.dram().args(which).arg("--json").env("SOURCE_DATE_EPOCH", "7").ok();
                 let said: Value = serde_json::from_str(&done.stdout).unwrap();
                 let digest = said["archive"]["digest"].as_str().unwrap().to_owned();
                 (digest, tree(Path::new(said["path"].as_str().unwrap())))
@@ -191,6 +191,50 @@ fn clean_copies_in_two_directories_give_the_same_archive() {
         assert_eq!(made[0].1, made[1].1, "the releases of {name}");
         assert_eq!(made[0].0, made[1].0, "the archives of {name}");
     }
+}
+
+#[test]
+fn a_release_has_the_time_of_the_variable_or_of_the_commit_and_otherwise_the_projects_files_keep_theirs() {
+    use std::os::unix::fs::MetadataExt as _;
+    let project = Project::copy("small");
+    project.write("priv/static/app.css", "body {}\n");
+    project.write(".gitignore", "/deps/\n");
+    let script = "touch -d @1234567890 priv/static/app.css";
+    project.tool("sh").args(["-c", script]).ok();
+    // The output and the archive are in the work tree, and not ignored.
+    let made = |epoch: &str| {
+        let done =
+            project.dram().arg("-o").arg(project.join("out/small")).arg("--json").env("SOURCE_DATE_EPOCH", epoch).ok();
+        let said: Value = serde_json::from_str(&done.stdout).unwrap();
+        let root = project.join("out/small");
+        let lib = fs::read_dir(root.join("lib")).unwrap().flatten();
+        let own =
+            lib.map(|dir| dir.path()).find(|dir| dir.file_name().unwrap().as_encoded_bytes().starts_with(b"small-"));
+        let times = [own.unwrap().join("priv/static/app.css"), root.join("bin/small"), root.join("lib"), root]
+            .map(|path| fs::symlink_metadata(path).unwrap().mtime());
+        let archive = said["archive"]["path"].as_str().unwrap().to_owned();
+        let listed = project.tool("tar").args(["--utc", "--full-time", "-tvf", &archive]).ok().stdout;
+        let css = listed.lines().find(|line| line.ends_with("app.css")).unwrap().to_owned();
+        (done.stderr, times, css)
+    };
+    let (said, times, css) = made("");
+    assert!(said.contains("files keep theirs, all others have 1980-01-02 (no commit: git: "), "{said}");
+    assert_eq!(times, [1_234_567_890, 315_619_200, 315_619_200, 315_619_200]);
+    assert!(css.contains("2009-02-13 23:31:30"), "{css}");
+    let (said, times, css) = made("1600000000");
+    assert!(said.contains("times: all 1600000000, of SOURCE_DATE_EPOCH"), "{said}");
+    assert_eq!(times, [1_600_000_000; 4]);
+    assert!(css.contains("2020-09-13 12:26:40"), "{css}");
+    let script = "git init -q; git add mix.exs lib priv config .gitignore; git add -A -- . ':!_build' ':!out'; \
+        GIT_COMMITTER_DATE='1500000000 +0000' git -c user.name=t -c user.email=t@example.com commit -qm all";
+    project.tool("sh").args(["-c", script]).ok();
+    for _ in 0..2 {
+        let (said, times, _) = made("");
+        assert!(said.contains("times: all 1500000000, of the commit"), "{said}");
+        assert_eq!(times, [1_500_000_000; 4]);
+    }
+    project.write("new", "");
+    assert!(made("").0.contains("differ from the commit, as `new`"));
 }
 
 #[test]

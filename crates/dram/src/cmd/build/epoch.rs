@@ -56,7 +56,7 @@ pub(super) fn take_option(
 /// The time of the commit of a clean work tree.
 fn work_tree_time(args: &cli::BuildCommandArgs, bring: &ContextFetcher<'_>) -> Result<i64, Failure> {
     let is_cancelled = || bring.cancel.is_cancelled();
-    let time = dram_remote::work_tree_commit_time(&ambient::search_path(), &args.context, &is_cancelled);
+    let time = dram_remote::work_tree_commit_time(&ambient::search_path(), &args.context, &[], &is_cancelled);
     time.map_err(|error| {
         let what = format!("`{OPTION} {COMMIT}`: `{}` has no time of a commit", args.context.display());
         let failure = Failure::usage(what).because(&error);
