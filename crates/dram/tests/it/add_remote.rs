@@ -1,5 +1,6 @@
 //! `ADD` of URLs and Git repositories.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
@@ -363,12 +364,18 @@ fn recording_ssh() -> (tempfile::TempDir, std::path::PathBuf) {
     (dir, called)
 }
 
+/// Returns the search path with `dir` before the other directories.
+fn search_path_with(dir: &Path) -> OsString {
+    let mut path = dir.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    path
+}
+
 #[test]
 fn git_by_ssh_gets_the_agent_only_with_the_ssh_option() {
     let (dir, called) = recording_ssh();
-    let mut path = dir.path().as_os_str().to_owned();
-    path.push(":");
-    path.push(std::env::var_os("PATH").unwrap());
+    let path = search_path_with(dir.path());
     let socket = dir.path().join("agent");
     let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let store = Store::with_base();
@@ -411,9 +418,7 @@ fn submodules_by_ssh_get_no_agent_of_a_repository_without_ssh() {
         git clone -q --mirror w outer.git";
     tool("sh").dir(dir.path()).args(["-c", script]).env("HOME", dir.path()).ok();
     let server = TestServer::new([], dir.path());
-    let mut path = dir.path().as_os_str().to_owned();
-    path.push(":");
-    path.push(std::env::var_os("PATH").unwrap());
+    let path = search_path_with(dir.path());
     let socket = dir.path().join("agent");
     let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let store = Store::with_base();

@@ -173,6 +173,17 @@ fn a_root_directory_without_proc_or_null_device_is_told_and_gets_no_files() {
     assert_nothing_is_left(&chroot.path("store"));
 }
 
+/// Executes a script with mounts of its own. Its arguments are `dir`, dram, the archive of the base image and a context.
+fn run_with_own_mounts(script: &str, dir: &Path) -> CommandOutput {
+    tool("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(dir)
+        .arg(dram_path())
+        .arg(base_tar())
+        .arg(context().path())
+        .end()
+}
+
 #[test]
 fn a_store_on_an_overlay_is_told_with_the_way_out() {
     let dir = temp();
@@ -184,13 +195,7 @@ fn a_store_on_an_overlay_is_told_with_the_way_out() {
          $2 import $3 {BASE}; $2 build $4 || code=$code/$?
          ls -A merged/store/work; test $code = 3/3"
     );
-    let said = tool("unshare")
-        .args(["--mount", "sh", "-c", &script, "sh"])
-        .arg(dir.path())
-        .arg(dram_path())
-        .arg(base_tar())
-        .arg(context().path())
-        .end();
+    let said = run_with_own_mounts(&script, dir.path());
     assert!(said.code == 0, "{said}");
     assert!(said.stdout.ends_with("\ngate\n") && !said.stdout.contains(".dram-doctor"), "{said}");
     assert_tells(
@@ -245,13 +250,7 @@ fn no_inodes_left_is_told() {
         "cd $1; mkdir disk; mount -t tmpfs -o nr_inodes=45 tmpfs disk; export DRAM_STORE=$1/disk/store
          $2 import $3 {BASE}; $2 build $4"
     );
-    let said = tool("unshare")
-        .args(["--mount", "sh", "-c", &script, "sh"])
-        .arg(dir.path())
-        .arg(dram_path())
-        .arg(base_tar())
-        .arg(context().path())
-        .end();
+    let said = run_with_own_mounts(&script, dir.path());
     assert_eq!(said.code, 1, "{said}");
     said.says("or inodes (`df -i`)");
 }
