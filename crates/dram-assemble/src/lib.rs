@@ -174,7 +174,7 @@ pub fn assemble_release(
     Ok(AssembledRelease { name, version, path, archive, upgrade, files, size, applications, warnings })
 }
 
-/// What is packed, and how.
+/// The packing of the archive of a release.
 struct ArchivePacker<'a> {
     is_wanted: bool,
     name: String,

@@ -17,7 +17,7 @@ use crate::project_query::{BuildTool, ProjectPaths, QueryScript, answer_map, dec
 use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree, restricted_mode};
 use crate::{AssembleError, AssembleRequest};
 
-/// What the steps of a release are at.
+/// The progress of the steps of a release.
 #[derive(Debug)]
 pub(crate) enum StepReport {
     /// `:tar` is next: the archive is to be written.
@@ -26,7 +26,7 @@ pub(crate) enum StepReport {
     Done(ReleaseAfterSteps),
 }
 
-/// What the steps made of a release that is on the disk.
+/// The result of the steps for a release that is on the disk.
 #[derive(Debug)]
 pub(crate) struct ReleaseAfterSteps {
     /// The directory of the release.

@@ -20,7 +20,7 @@ pub(crate) struct ContentDigest {
     pub(crate) digest: StepKey,
     /// Notes about the files.
     pub(crate) files: Arc<FileList>,
-    /// What the copy does not take over.
+    /// The content that the copy does not take over.
     pub(crate) left_out: LeftOutContent,
 }
 

@@ -20,7 +20,7 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 /// The context that stands for the environment and the default socket.
 const DEFAULT_CONTEXT: &str = "default";
 
-/// What the environment says about the engine.
+/// The settings of the environment that select the engine.
 #[derive(Debug, Clone, Default)]
 pub struct EngineSelection {
     /// `DOCKER_HOST`.

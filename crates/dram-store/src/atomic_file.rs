@@ -21,7 +21,7 @@ pub(crate) enum Durability {
 /// the file is read: what could not be read is not written.
 ///
 /// # Errors
-/// When there are more bytes, or a file system operation fails.
+/// Fails if there are more bytes, or if a file system operation fails.
 pub(crate) fn write_atomic(
     path: &Path,
     bytes: &[u8],

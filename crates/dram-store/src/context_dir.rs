@@ -30,7 +30,7 @@ const INDEX_MAGIC: &[u8; 8] = b"dramctx3";
 /// The index that earlier versions wrote in a store of the same format. It is intact, and replaced by the next build.
 const EARLIER_INDEX_MAGIC: &[u8; 8] = b"dramctx2";
 
-/// What to do with the digests that earlier builds saved.
+/// The use of the digests that earlier builds saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SavedDigests {
     /// They are used for files that look unchanged.

@@ -324,7 +324,7 @@ pub(crate) struct RegistryConfigPaths {
     pub(crate) new_credentials: Option<PathBuf>,
 }
 
-/// What the environment says about the Docker engine.
+/// Returns the settings of the environment that select the Docker engine.
 pub(crate) fn engine_selection() -> EngineSelection {
     let config_dir = env_path("DOCKER_CONFIG").or_else(|| env_path("HOME").map(|home| home.join(".docker")));
     EngineSelection {

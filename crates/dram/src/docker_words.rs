@@ -45,7 +45,7 @@ struct RefusedWords {
     words: &'static [&'static str],
     /// The reason.
     why: &'static str,
-    /// What to do instead.
+    /// The way out.
     help: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What happens when a command is executed: the search of its program, and the kernel's rules for scripts and ELF files.
+//! The execution of a command: the search of its program, and the kernel's rules for scripts and ELF files.
 
 use dram_dockerfile::Diagnostic;
 use dram_image::elf::machine_name;
@@ -17,7 +17,7 @@ const MAX_INTERPRETERS: usize = 5;
 /// The length of the header of a 64-bit ELF file.
 const ELF_HEADER_BYTES: usize = 64;
 
-/// Who executes a program.
+/// The executor of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StartedBy {
     /// The container runtime: the kernel's rules alone.

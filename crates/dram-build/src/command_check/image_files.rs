@@ -29,7 +29,7 @@ pub(super) enum ImageFile {
     Unknown,
 }
 
-/// What a process wants to do with a file.
+/// The access to a file that a process needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileAccess {
     /// Only know whether it exists.

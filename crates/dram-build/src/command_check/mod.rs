@@ -57,7 +57,7 @@ pub(crate) struct CommandFault {
     pub(crate) reason: FaultReason,
 }
 
-/// What is wrong, as the end of a sentence, with facts and ways out.
+/// The reason of a fault, as the end of a sentence, with facts and ways out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FaultReason {
     pub(crate) message: String,

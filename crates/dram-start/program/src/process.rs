@@ -53,7 +53,7 @@ pub(crate) fn print_error(fault: &StartError) {
     let _ = sys::write_all(2, format!("{fault}\n").as_bytes());
 }
 
-/// What process 1 does when it is asked to stop, as `docker stop` does.
+/// The hooks that process 1 runs when it is asked to stop, as `docker stop` does.
 pub(crate) struct StopHooks<'a> {
     /// Called before the system is asked to stop.
     pub(crate) before: &'a dyn Fn() -> Result<(), StartError>,

@@ -31,7 +31,7 @@ fn run(world: &TestRelease, program: &str, arguments: &[&str], env: &[(&str, &st
     command(world, program, arguments, env).output().unwrap()
 }
 
-/// What a node says of its name, without the number that Mix puts into it.
+/// Returns the name that a node reports, without the number that Mix puts into it.
 fn name_of_node(world: &TestRelease, program: &str, env: &[(&str, &str)]) -> String {
     let said = run(world, program, &["rpc", "IO.puts(node())"], env);
     assert!(said.status.success(), "{program}: {}{}", lossy_text(&said.stdout), lossy_text(&said.stderr));

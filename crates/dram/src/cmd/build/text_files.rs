@@ -1,7 +1,7 @@
 //! The texts of a build: the Dockerfile and the ignore lists.
 //!
-//! Whoever wrote a build context may have made one of them a symbolic link to a file of this machine, and parts of a
-//! text are shown in messages. So a text is read only through a [`TextDir`], in which links cannot lead outside.
+//! In a build context of a stranger, one of them may be a symbolic link to a file of this machine, and parts of a text
+//! are shown in messages. So a text is read only through a [`TextDir`], in which links cannot lead outside.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(super) struct TextDir {
     shown: String,
 }
 
-/// What lies at the path of a text.
+/// The content at the path of a text.
 pub(super) enum TextFile {
     /// A file, with its content.
     Found(Vec<u8>),
